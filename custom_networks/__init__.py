@@ -1,0 +1,17 @@
+"""What the bundles' configurations name with `_target_` and MONAI does not have."""
+
+from __future__ import annotations
+
+from custom_networks.checks import check_case, check_cases, read_volume
+from custom_networks.datalist import case_name, fold_split, read_datalist
+from custom_networks.errors import CaseError
+
+__all__ = [
+    "CaseError",
+    "case_name",
+    "check_case",
+    "check_cases",
+    "fold_split",
+    "read_datalist",
+    "read_volume",
+]

@@ -1,0 +1,192 @@
+"""Checks of image and label files, made before any training step."""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom_networks.datalist import case_name
+from custom_networks.errors import CaseError
+
+
+def read_volume(path: str | Path, case: str, what: str = "image") -> tuple[np.ndarray, np.ndarray]:
+    """Read a NIfTI file completely, or say in one sentence why that cannot be done.
+
+    Args:
+        path: the file.
+        case: the case's name, for the message.
+        what: `image` or `label`, for the message.
+
+    Returns:
+        The voxels (X, Y, Z) with scaling applied, and the 4x4 affine in mm.
+
+    Raises:
+        CaseError: missing, empty, truncated, not NIfTI, not 3-D, or with a spacing that is not positive and finite.
+    """
+    import nibabel as nib
+
+    file = Path(path)
+    if not file.is_file():
+        raise CaseError(case, f"{what} {file} does not exist", "correct its path in the datalist or restore the file")
+    if file.stat().st_size == 0:
+        raise CaseError(case, f"{what} {file} is empty", "export or copy it again")
+    try:
+        nifti: Any = nib.load(file)
+        _check_spacing(nifti, file, case, what)
+        if len(nifti.shape) != 3:
+            raise CaseError(
+                case, f"{what} {file} is {len(nifti.shape)}-D {nifti.shape}, not 3-D", "store one 3-D volume per file"
+            )
+        voxels = np.asanyarray(nifti.dataobj)
+    except CaseError:
+        raise
+    except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, nib.filebasedimages.ImageFileError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CaseError(
+            case, f"{what} {file} cannot be read and is damaged or not NIfTI ({reason})", "export or copy it again"
+        ) from error
+    return voxels, np.asarray(nifti.affine, dtype=np.float64)
+
+
+def _check_spacing(nifti: Any, file: Path, case: str, what: str) -> None:
+    import nibabel as nib
+
+    spacing = np.asarray(nib.affines.voxel_sizes(nifti.affine), dtype=np.float64)
+    if isinstance(nifti.header, nib.Nifti1Header):
+        # nibabel repairs zero and negative spacings silently while loading; the file itself is what counts
+        opener = gzip.open if file.suffix == ".gz" else open
+        with opener(file, "rb") as stream:
+            raw = type(nifti.header).from_fileobj(stream, check=False)
+        stored = np.asarray(raw["pixdim"][1:4], dtype=np.float64)
+        spacing = np.where(np.isfinite(stored) & (stored > 0), spacing, stored)
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        shown = " x ".join(f"{s:g}" for s in spacing)
+        raise CaseError(case, f"{what} {file} has spacing {shown} mm", "correct the header or export it again")
+
+
+def check_case(
+    case: Mapping[str, Any],
+    labels: Sequence[int] | None = None,
+    inside: tuple[int, int] | None = None,
+    image_key: str = "image",
+    label_key: str = "label",
+    mask_keys: Sequence[str] = (),
+) -> list[str]:
+    """Check the files of one case.
+
+    Args:
+        case: a datalist entry.
+        labels: label values that may occur, 0 included; None accepts any whole number.
+        inside: (inner, outer) label values for overlapping masks: voxels of `inner` in the label must be within the
+            mask file `organ`, if the case has one; those outside are warned of, not refused.
+        image_key: key of the image.
+        label_key: key of the label; a case without it is checked for its image alone.
+        mask_keys: keys of further masks on the image's grid, checked where present.
+
+    Returns:
+        Warnings, one sentence each.
+
+    Raises:
+        CaseError: see the messages.
+    """
+    name = case_name(case)
+    image, affine = read_volume(case[image_key], name)
+    _check_values(image, name, case[image_key])
+    found: list[str] = []
+    masks: dict[str, np.ndarray] = {}
+    for key in (label_key, *mask_keys):
+        if not case.get(key):
+            continue
+        mask, mask_affine = read_volume(case[key], name, key)
+        _check_grid(name, key, case, image_key, (image.shape, affine), (mask.shape, mask_affine))
+        _check_labels(mask, name, key, case[key], labels if key == label_key else None)
+        masks[key] = mask
+    if inside is not None and label_key in masks and "organ" in masks:
+        outside = int(np.count_nonzero((masks[label_key] == inside[0]) & (masks["organ"] == 0)))
+        if outside:
+            found.append(
+                f"{name}: {outside} tumour voxels of {case[label_key]} lie outside the organ mask {case['organ']}; "
+                "containment will remove them, so check both contours."
+            )
+    return found
+
+
+def _check_values(image: np.ndarray, name: str, file: str) -> None:
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = int(np.size(image) - np.count_nonzero(np.isfinite(image)))
+        raise CaseError(name, f"image {file} has {bad} voxels that are NaN or infinite", "export it again")
+    if image.size == 0 or image.min() == image.max():
+        raise CaseError(name, f"image {file} is constant", "export it again or leave the case out")
+
+
+def _check_grid(
+    name: str, key: str, case: Mapping[str, Any], image_key: str,
+    image: tuple[tuple[int, ...], np.ndarray], mask: tuple[tuple[int, ...], np.ndarray],
+) -> None:  # fmt: skip
+    remedy = "resample the mask onto the image's grid"
+    if image[0] != mask[0]:
+        raise CaseError(name, f"{key} {case[key]} has shape {mask[0]}, image {case[image_key]} {image[0]}", remedy)
+    # the farthest corner may differ by a tenth of a voxel, more than rounding in any header
+    corners = np.array([[0, 0, 0, 1], [*(s - 1 for s in image[0]), 1]], dtype=np.float64).T
+    shift = float(np.abs((image[1] - mask[1]) @ corners)[:3].max())
+    if shift > 0.1 * float(np.linalg.norm(image[1][:3, :3], axis=0).min()):
+        raise CaseError(
+            name,
+            f"{key} {case[key]} and image {case[image_key]} lie on different grids (apart by {shift:.2f} mm)",
+            remedy,
+        )
+
+
+def _check_labels(mask: np.ndarray, name: str, key: str, file: str, labels: Sequence[int] | None) -> None:
+    values = np.unique(mask)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.equal(values, np.round(values)).all()):
+        raise CaseError(
+            name, f"{key} {file} holds values that are not whole numbers", "store one whole number per class"
+        )
+    unknown = [int(v) for v in values if labels is not None and int(v) not in labels]
+    if unknown:
+        raise CaseError(
+            name, f"{key} {file} holds unknown label values {unknown[:5]} (known: {list(labels or [])[:12]})",
+            "map them to the bundle's labels or remove them",
+        )  # fmt: skip
+
+
+def check_cases(
+    cases: Sequence[Mapping[str, Any]],
+    labels: Sequence[int] | None = None,
+    inside: tuple[int, int] | None = None,
+    mask_keys: Sequence[str] = (),
+    enabled: bool = True,
+    workers: int = 4,
+) -> list[str]:
+    """Check every case of a training run before its first step; for the `initialize` section of a bundle.
+
+    Args:
+        cases: datalist entries; a file that several entries share is read once for each.
+        labels: see `check_case`.
+        inside: see `check_case`.
+        mask_keys: see `check_case`.
+        enabled: False skips the check, for data sets that were checked before.
+        workers: threads that read files.
+
+    Returns:
+        Warnings, which are also issued through `warnings.warn`.
+
+    Raises:
+        CaseError: of the first bad case in the given order.
+    """
+    if not enabled:
+        return []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        results = pool.map(lambda case: check_case(case, labels, inside, mask_keys=mask_keys), cases)
+        found = [sentence for result in results for sentence in result]
+    for sentence in found:
+        warnings.warn(sentence, stacklevel=2)
+    return found

@@ -1,0 +1,91 @@
+"""`python -m scripts VERB …`: a table of verbs. Each verb is one function; its module is imported only when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+VERBS = {
+    "phantom": ("scripts.data.phantom", "Write a synthetic pelvis cohort (MR or CT) with labels and a datalist."),
+    "import_dicom": ("scripts.data.import_dicom", "Turn a DICOM tree with RTSTRUCT or SEG into NIfTI and a datalist."),
+    "import_cohort": ("scripts.data.import_cohort", "Turn one of the public data sets into a datalist."),
+    "check": ("scripts.data.check", "Check every case of a datalist; table, CSV and contact sheet."),
+    "split": ("scripts.data.split", "Write patient-grouped folds and a held-out set into a datalist."),
+    "plan": ("scripts.data.plan", "Measure a data set and write plan.json, an override for a bundle."),
+    "preprocess": ("scripts.data.preprocess", "Run a bundle's deterministic transforms once, to memory-mapped arrays."),
+    "evaluate": ("scripts.experiments.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
+    "crossval": ("scripts.experiments.crossval", "Train the folds of a bundle and predict out-of-fold."),
+    "demo": ("scripts.experiments.demo", "The whole two-stage path on a small synthetic cohort."),
+    "benchmark": (
+        "scripts.benchmarks.benchmark",
+        "networks|pretraining|loading|preprocessing: side by side with peers.",
+    ),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return (
+        "usage: python -m scripts VERB [--option value …]\n\n"
+        + "\n".join(lines)
+        + "\n\npython -m scripts VERB -- --help"
+    )
+
+
+def _close(word: str, words: list[str]) -> str:
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _unknown_option(verb: str, function: Callable[..., Any], arguments: list[str]) -> str | None:
+    """Fire runs the function first and complains about what it could not use afterwards; this complains before."""
+    known = list(inspect.signature(function).parameters)
+    for argument in arguments[: arguments.index("--")] if "--" in arguments else arguments:
+        name = argument[2:].split("=")[0].replace("-", "_")
+        if argument.startswith("--") and name != "help" and name not in known and name.removeprefix("no") not in known:
+            options = ["--" + k for k in known]
+            return f"{verb}: unknown option {argument.split('=')[0]}{_close('--' + name, options)}; options: {' '.join(options)}"
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Returns:
+        Exit status: 0 done, 1 the verb's own "no", 2 bad input or usage.
+    """
+    import fire
+
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_usage())
+        return 0 if words else 2
+    verb, *rest = words
+    if verb not in VERBS:
+        print(f"unknown verb {verb}{_close(verb, list(VERBS))}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    function = getattr(importlib.import_module(VERBS[verb][0]), verb)
+    problem = _unknown_option(verb, function, rest)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 2
+    from custom_networks.errors import CaseError
+
+    try:
+        result = fire.Fire(function, command=rest, name=f"python -m scripts {verb}", serialize=lambda _: None)
+    except CaseError as error:
+        print(f"{verb}: {error}", file=sys.stderr)
+        return 2
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
