@@ -37,11 +37,16 @@ def test_nifti_keeps_voxels_and_oblique_affine(tmp_path: Path, dtype: str, store
     assert image.header.get_xyzt_units()[0] == "mm"
 
 
+def _half_write(path: Path) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError("power cut")
+
+
 def test_interrupted_write_leaves_old_file_and_no_rest(tmp_path: Path) -> None:
     path = write_text(tmp_path / "table.json", "old", mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(RuntimeError), atomic_file(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="power cut"):
+        _half_write(path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["table.json"]
