@@ -1,0 +1,195 @@
+"""Surface distances in millimetres that count the organs a network missed.
+
+MONAI's ignite handlers `HausdorffDistance` and `SurfaceDistance` take no spacing, so they answer in voxels; and a class
+that is empty on one side is NaN or infinite there and drops out of the mean, or makes the mean infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.metrics import CumulativeIterationMetric, compute_average_surface_distance, compute_hausdorff_distance
+
+METRICS = ("hd95", "asd", "missed", "false_positive")
+REDUCTIONS = ("none", "mean", "mean_batch", "sum", "sum_batch")
+
+
+def surface_metrics(
+    pred: torch.Tensor | np.ndarray, label: torch.Tensor | np.ndarray, spacing: Sequence[float]
+) -> dict[str, float]:
+    """Compare one class with its truth by the formulas of the GynBTNet paper, section 3.1.
+
+    With S_p, S_g the surface voxels of prediction and truth and d the Euclidean distance to the nearest surface voxel of
+    the other: HD95 = max(P95 d(S_p, S_g), P95 d(S_g, S_p)), ASD = (sum d(S_p, S_g) + sum d(S_g, S_p)) / (|S_p| + |S_g|),
+    DSC = 2 |P and G| / (|P| + |G|) over all voxels. MONAI's `compute_hausdorff_distance(percentile=95)` and
+    `compute_average_surface_distance(symmetric=True)` are these formulas. A surface voxel is a foreground voxel with a
+    background face neighbour; outside the array is background.
+
+    Args:
+        pred: prediction (D, H, W) or (H, W), foreground where above 0.5.
+        label: truth, same shape.
+        spacing: mm per voxel along each axis of the array, in the array's order.
+
+    Returns:
+        `dsc`; `hd95` and `asd` in mm; `missed` 1.0 where the truth has the class and the prediction does not;
+        `false_positive` 1.0 the other way round. On a miss or a false positive DSC is 0 and the distances are NaN, for
+        they do not exist; where both are empty all three are NaN.
+
+    Raises:
+        ValueError: shapes differ, or the spacing does not fit them.
+    """
+    p, g = (torch.as_tensor(np.asarray(m) if isinstance(m, np.ndarray) else m).detach().cpu() for m in (pred, label))
+    p, g = (m.as_tensor() if isinstance(m, MetaTensor) else m for m in (p, g))
+    p, g = p > 0.5, g > 0.5
+    if p.shape != g.shape:
+        raise ValueError(f"prediction has shape {tuple(p.shape)}, label {tuple(g.shape)}")
+    steps = [float(s) for s in spacing]
+    if len(steps) != p.ndim or not all(math.isfinite(s) and s > 0 for s in steps):
+        raise ValueError(f"spacing {tuple(steps)} mm does not fit an array of shape {tuple(p.shape)}")
+    n_pred, n_label = int(p.sum()), int(g.sum())
+    result = {
+        "dsc": 2 * int((p & g).sum()) / (n_pred + n_label) if n_pred + n_label else math.nan,
+        "hd95": math.nan,
+        "asd": math.nan,
+        "missed": float(n_label > 0 and n_pred == 0),
+        "false_positive": float(n_label == 0 and n_pred > 0),
+    }
+    if n_pred and n_label:
+        common: dict[str, Any] = {"y_pred": p[None, None], "y": g[None, None], "include_background": True}
+        result["hd95"] = float(compute_hausdorff_distance(**common, percentile=95, spacing=steps))
+        result["asd"] = float(compute_average_surface_distance(**common, symmetric=True, spacing=steps))
+    return result
+
+
+class SurfaceMetric(CumulativeIterationMetric):
+    """HD95 or ASD in mm (GynBTNet paper, section 3.1), or the number of missed or falsely found organs, over a data set.
+
+    The spacing comes from each case's affine (label's, else prediction's `MetaTensor`), so the metric must see decollated
+    cases and, to be in the mm of the original image, cases after `Invertd`. Results gather over ranks under DDP.
+
+    In a bundle, next to the key metric (one handler for each of the four names):
+
+        "additional_metrics": {
+            "val_hd95": {
+                "_target_": "IgniteMetricHandler",
+                "metric_fn": {
+                    "_target_": "custom_networks.SurfaceMetric",
+                    "metric": "hd95"
+                },
+                "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"
+            },
+            "val_missed": {
+                "_target_": "IgniteMetricHandler",
+                "metric_fn": {
+                    "_target_": "custom_networks.SurfaceMetric",
+                    "metric": "missed"
+                },
+                "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"
+            }
+        }
+
+    (`"_target_": "IgniteMetricHandler"` resolves to `monai.handlers.IgniteMetricHandler`.)
+
+    Args:
+        metric: `hd95`, `asd` (mm), or `missed`, `false_positive` (1 or 0 per case and class).
+        include_background: whether channel 0 counts; always counted where it is the only channel.
+        missed: what a missed class, or one found where there is none, contributes to hd95 and asd: `diagonal`, the
+            diagonal of the image in mm, which no distance in it exceeds; or `nan`, nothing (then report `missed` and
+            `false_positive` too, or a network that misses the difficult cases looks better than one that finds them).
+            A class absent from truth and prediction never contributes.
+        reduction: of `aggregate`, over the values that are not NaN: `mean` over all cases and classes, `mean_batch` over
+            cases (one value per class), `sum`, `sum_batch`, `none`. Default `mean` for distances, `sum` for counts.
+        spacing: mm per axis for tensors without an affine.
+
+    Raises:
+        ValueError: an unknown metric, `missed` or reduction.
+    """
+
+    def __init__(
+        self,
+        metric: str = "hd95",
+        include_background: bool = False,
+        missed: str = "diagonal",
+        reduction: str | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        default = "mean" if metric in {"hd95", "asd"} else "sum"
+        for name, value, known in (
+            ("metric", metric, METRICS), ("missed", missed, ("diagonal", "nan")),
+            ("reduction", reduction or default, REDUCTIONS),
+        ):  # fmt: skip
+            if value not in known:
+                raise ValueError(f"SurfaceMetric: {name} must be one of {', '.join(known)}, got {value!r}")
+        self.metric, self.include_background, self.missed = metric, include_background, missed
+        self.reduction, self.spacing = reduction or default, spacing
+
+    def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> torch.Tensor:
+        if y is None or len(y_pred) != len(y):
+            raise ValueError("SurfaceMetric needs as many labels as predictions")
+        # case by case, because each has its own spacing
+        return torch.stack([self._case(p, g, kwargs.get("spacing")) for p, g in zip(y_pred, y, strict=True)])
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+        """Compute one batch.
+
+        Args:
+            y_pred: one-hot prediction (B, C, D, H, W).
+            y: one-hot truth (B, C, D, H, W).
+            kwargs: `spacing`, mm per axis, for all cases of the batch.
+
+        Returns:
+            (B, C) or, without background, (B, C - 1).
+        """
+        # indexing a collated MetaTensor gives a case its own affine
+        return self._compute_list([*y_pred], None if y is None else [*y], **kwargs)
+
+    def _case(self, pred: torch.Tensor, label: torch.Tensor, spacing: Sequence[float] | None) -> torch.Tensor:
+        if pred.shape != label.shape:
+            raise ValueError(f"prediction has shape {tuple(pred.shape)}, label {tuple(label.shape)}: (C, D, H, W) each")
+        steps = spacing or self.spacing or self._spacing(pred, label)
+        channels = range(0 if self.include_background or len(pred) == 1 else 1, len(pred))
+        diagonal = math.dist([0.0] * len(steps), [s * n for s, n in zip(steps, label.shape[1:], strict=True)])
+        values = []
+        for channel in channels:
+            found = surface_metrics(pred[channel], label[channel], steps)
+            value = found[self.metric]
+            if self.metric in {"hd95", "asd"} and (found["missed"] or found["false_positive"]):
+                value = diagonal if self.missed == "diagonal" else math.nan
+            values.append(value)
+        return torch.tensor(values, dtype=torch.float32, device=pred.device)
+
+    def _spacing(self, pred: torch.Tensor, label: torch.Tensor) -> list[float]:
+        for tensor in (label, pred):
+            if isinstance(tensor, MetaTensor):
+                return [float(s) for s in torch.as_tensor(tensor.pixdim)[: label.ndim - 1]]
+        raise ValueError("SurfaceMetric: neither prediction nor label is a MetaTensor with an affine; pass spacing")
+
+    def aggregate(self, reduction: str | None = None) -> torch.Tensor:
+        """Reduce what was gathered since the last reset, over all ranks.
+
+        Args:
+            reduction: overrides the constructor's.
+
+        Returns:
+            A scalar, (C,) for `mean_batch` and `sum_batch`, (N, C) for `none`. NaN where there was nothing to measure;
+            MONAI's own reduction answers 0 mm there, which reads as perfect.
+
+        Raises:
+            ValueError: nothing was measured, or the reduction is unknown.
+        """
+        data = self.get_buffer()
+        if not isinstance(data, torch.Tensor):
+            raise ValueError("SurfaceMetric: no case was measured yet")
+        how = reduction or self.reduction
+        if how not in REDUCTIONS:
+            raise ValueError(f"SurfaceMetric: reduction must be one of {', '.join(REDUCTIONS)}, got {how!r}")
+        if how == "none":
+            return data
+        axes = (0,) if how.endswith("_batch") else (0, 1)
+        return data.nansum(dim=axes) if how.startswith("sum") else data.nanmean(dim=axes)
