@@ -52,14 +52,14 @@ def assign(amounts: np.ndarray, shares: Mapping[int, float], fixed: Mapping[int,
     for row, place in fixed.items():
         at[row] = places.index(place)
     totals = np.zeros((len(places), scaled.shape[1]))
-    for row in np.flatnonzero(at >= 0):
+    for row in np.flatnonzero(at >= 0).tolist():
         totals[at[row]] += scaled[row]
     new = np.flatnonzero(at < 0)
     slots = _slots(len(new), np.bincount(at[at >= 0], minlength=len(places)).astype(float), share)
     generator = np.random.default_rng(seed)
     order = generator.permutation(new)
     order = order[np.argsort(-scaled[order].sum(axis=1), kind="stable")]
-    for row in order:
+    for row in order.tolist():
         best, least = -1, np.inf
         for place in generator.permutation(len(places)):
             if slots[place] == 0:

@@ -12,10 +12,12 @@ from scripts.data.datalist_file import write_text
 
 
 def shown(value: object) -> str:
-    """A cell as text: three significant figures for fractions, empty for None."""
+    """A cell as text: three significant figures for fractions, no exponent up to a billion, empty for None."""
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
