@@ -1,0 +1,153 @@
+"""Active voxels: which cells are visible, their rows, and the convolution that uses nothing else.
+
+A row holds the features of one active voxel; rows are ordered by linear index (B, D, H, W). Both backends of the
+encoder compute on rows, so that they differ in the 3x3x3 convolution alone.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ActiveGrid(NamedTuple):
+    """Active voxels of one resolution level.
+
+    Args:
+        shape: (B, D, H, W) of the level.
+        voxels: linear indices of the n active voxels, ascending, (n,) int64.
+        inverse: row of every voxel, n where it is not active, (B * D * H * W,) int64.
+    """
+
+    shape: list[int]
+    voxels: Tensor
+    inverse: Tensor
+
+
+def random_cells(batch: int, grid: list[int], ratio: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw which cells stay visible, the same exact number in every sample.
+
+    Args:
+        batch: number of samples.
+        grid: cells per axis, for example (7, 8, 8).
+        ratio: part of the cells to mask; rounded to a whole number of cells (269 of 448 at 0.6).
+        generator: CPU generator; default torch's global one, so that `set_determinism` seeds it.
+
+    Returns:
+        Active cells (B, 1, d, h, w), bool, on the CPU. At least one cell per sample stays active.
+
+    Raises:
+        ValueError: the ratio is not in [0, 1].
+    """
+    if not 0.0 <= ratio <= 1.0:
+        raise ValueError(f"mask ratio {ratio} is not between 0 and 1")
+    cells = int(torch.Size(grid).numel())
+    kept = max(cells - round(cells * ratio), 1)
+    order = torch.rand(batch, cells, generator=generator).argsort(dim=1)
+    active = torch.zeros(batch, cells, dtype=torch.bool).scatter_(1, order[:, :kept], True)
+    return active.view(batch, 1, *grid)
+
+
+def upsample_cells(active: Tensor, size: list[int]) -> Tensor:
+    """Repeat cells (B, 1, d, h, w) to `size` voxels, a multiple of (d, h, w); keeps the dtype."""
+    for axis in range(3):
+        active = active.repeat_interleave(size[axis] // active.shape[axis + 2], dim=axis + 2)
+    return active
+
+
+def active_grid(active: Tensor, size: list[int]) -> ActiveGrid:
+    """Active voxels of a level of `size` voxels under the cells (B, 1, d, h, w)."""
+    flat = upsample_cells(active, size).flatten()
+    index = flat.nonzero().squeeze(1)
+    inverse = torch.full(flat.shape, index.shape[0], dtype=torch.int64, device=flat.device)
+    inverse[index] = torch.arange(index.shape[0], device=flat.device)
+    return ActiveGrid([active.shape[0], size[0], size[1], size[2]], index, inverse)
+
+
+def _channels_last(dense: Tensor) -> Tensor:
+    return dense.permute(0, 2, 3, 4, 1).reshape(-1, dense.shape[1])
+
+
+def _spread(rows: Tensor, fill: Tensor, grid: ActiveGrid) -> Tensor:
+    table = torch.cat([rows, fill.to(rows.dtype).view(1, -1)])
+    b, d, h, w = grid.shape
+    return table.index_select(0, grid.inverse).view(b, d, h, w, rows.shape[1]).permute(0, 4, 1, 2, 3)
+
+
+class _Gather(torch.autograd.Function):
+    # autograd's own backward of index_select accumulates row by row; rows are unique, so a lookup does
+    @staticmethod
+    def forward(ctx, dense: Tensor, grid: ActiveGrid) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.grid = grid
+        return _channels_last(dense).index_select(0, grid.voxels)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        return _spread(grad, grad.new_zeros(grad.shape[1]), ctx.grid), None
+
+
+class _Scatter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor, fill: Tensor, grid: ActiveGrid) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.grid, ctx.fill_type = grid, fill.dtype
+        return _spread(rows, fill, grid)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # type: ignore[no-untyped-def]
+        flat = _channels_last(grad)
+        rows = flat.index_select(0, ctx.grid.voxels)
+        fill = None
+        if ctx.needs_input_grad[1]:
+            fill = (flat.sum(0, dtype=torch.float32) - rows.sum(0, dtype=torch.float32)).to(ctx.fill_type)
+        return rows, fill, None
+
+
+def gather(dense: Tensor, grid: ActiveGrid) -> Tensor:
+    """Rows (n, C) of the active voxels of (B, C, D, H, W)."""
+    if torch.jit.is_scripting():
+        return _channels_last(dense).index_select(0, grid.voxels)
+    else:
+        return _Gather.apply(dense, grid)
+
+
+def scatter(rows: Tensor, grid: ActiveGrid, fill: Tensor) -> Tensor:
+    """Features (B, C, D, H, W), channels last in memory: rows (n, C) where active, `fill` (C,) elsewhere."""
+    if torch.jit.is_scripting():
+        return _spread(rows, fill, grid)
+    else:
+        return _Scatter.apply(rows, fill, grid)
+
+
+def strided_rows(rows: Tensor, stride: int, source: ActiveGrid, target: ActiveGrid) -> Tensor:
+    """Rows (n, C) of `source` at the voxels that a 1x1x1 convolution with this stride reads for `target`."""
+    if stride == 1:
+        return rows
+    _, depth, height, width = target.shape
+    x = target.voxels % width
+    y = target.voxels // width % height
+    z = target.voxels // (width * height) % depth
+    b = target.voxels // (width * height * depth)
+    _, depth, height, width = source.shape
+    fine = ((b * depth + z * stride) * height + y * stride) * width + x * stride
+    return rows.index_select(0, source.inverse.index_select(0, fine))
+
+
+def masked_convolve(
+    weight: Tensor, bias: Tensor | None, stride: int, rows: Tensor, source: ActiveGrid, target: ActiveGrid
+) -> Tensor:
+    """The submanifold 3x3x3 convolution by a dense one: zeros where not active, outputs taken where active.
+
+    Args:
+        weight: (O, C, 3, 3, 3).
+        bias: (O,), or None.
+        stride: 1 or 2.
+        rows: (n, C) of `source`.
+        source: active voxels of the input.
+        target: active voxels of the output; those of `source`, or at stride 2 of the downsampled mask.
+
+    Returns:
+        Rows (m, O) of `target`.
+    """
+    dense = scatter(rows, source, rows.new_zeros(rows.shape[1]))
+    return gather(F.conv3d(dense, weight, bias, stride=stride, padding=1), target)
