@@ -58,7 +58,7 @@ def write_text(path: str | Path, text: str, mode: int = 0o644) -> Path:
 def write_datalist(
     path: str | Path,
     name: str,
-    labels: Mapping[int | str, str],
+    labels: Mapping[int, str] | Mapping[str, str],
     modality: str,
     training: Sequence[Mapping[str, Any]],
     testing: Sequence[Mapping[str, Any]] = (),
@@ -79,7 +79,7 @@ def write_datalist(
     """
     content = {
         "name": name,
-        "labels": {str(value): labels[value] for value in sorted(labels, key=int)},
+        "labels": dict(sorted(((str(value), text) for value, text in labels.items()), key=lambda item: int(item[0]))),
         "modality": modality,
         "training": [dict(case) for case in training],
         "testing": [dict(case) for case in testing],

@@ -28,7 +28,7 @@ def read_seg(file: Path) -> Structures:
     import pydicom
 
     dataset = pydicom.dcmread(file, stop_before_pixels=True)
-    found = Structures(file, [])
+    found = Structures(file, [], seg=True)
     for item in items(dataset, "SegmentSequence"):
         number = value_of(item, "SegmentNumber")
         if isinstance(number, int):

@@ -8,6 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from custom_networks.errors import CaseError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -160,14 +163,22 @@ def parallel(function: Callable[[T], R], items: Sequence[T], workers: int, descr
 
     Returns:
         Results in the order of the items.
+
+    Raises:
+        CaseError: the operating system killed a worker.
     """
     bar: Callable[[Iterable[R]], Iterable[R]] = lambda results: tqdm(  # noqa: E731
         results, total=len(items), desc=description, disable=None, mininterval=0.5
     )
     if workers <= 1 or len(items) <= 1:
         return list(bar(map(function, items)))
-    with ProcessPoolExecutor(max_workers=min(workers, len(items))) as pool:
-        return list(bar(pool.map(_call, repeat(function), items, chunksize=chunk)))
+    try:
+        with ProcessPoolExecutor(max_workers=min(workers, len(items))) as pool:
+            return list(bar(pool.map(_call, repeat(function), items, chunksize=chunk)))
+    except BrokenProcessPool:
+        raise CaseError(
+            description, "a worker process was killed, most likely for lack of memory", "use fewer --workers"
+        ) from None
 
 
 def _call(function: Callable[[T], R], item: T) -> R:

@@ -36,10 +36,11 @@ class Roi:
 
 @dataclass
 class Structures:
-    """The ROIs of one RTSTRUCT or SEG and what they refer to."""
+    """The ROIs of one RTSTRUCT or SEG (`seg`) and what they refer to."""
 
     file: Path
     rois: list[Roi]
+    seg: bool = False
     series: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
     frames: set[str] = field(default_factory=set)
