@@ -50,6 +50,29 @@ def read_datalist(
     return [_resolved(case, folder, f"{name}, '{section}' entry {i}") for i, case in enumerate(cases)]
 
 
+def inference_cases(source: str | Path) -> list[dict[str, Any]]:
+    """Images to segment.
+
+    Args:
+        source: one NIfTI file, a folder of them, or a datalist, whose `testing` section is taken.
+
+    Returns:
+        One dict with `image` for each.
+
+    Raises:
+        CaseError: there is no image.
+    """
+    path = Path(source)
+    if path.suffix == ".json":
+        return read_datalist(path, section="testing")
+    files = [path] if path.is_file() else sorted([*path.glob("*.nii.gz"), *path.glob("*.nii")])
+    if not files:
+        raise CaseError(
+            f"input {path}", "there is no NIfTI image", "pass --dataset_dir a NIfTI file, a folder or a datalist"
+        )
+    return [{"image": str(file)} for file in files]
+
+
 def _resolved(case: object, folder: Path, where: str) -> dict[str, Any]:
     # MONAI writes testing cases as bare paths
     entry = {"image": case} if isinstance(case, str) else case

@@ -1,0 +1,124 @@
+"""Training that can be killed at any moment and goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data.dataloader import set_rnd
+from monai.handlers import CheckpointSaver
+
+from custom_networks.errors import CaseError
+
+logger = logging.getLogger(__name__)
+
+
+class ResumeTraining:
+    """Handler that writes the whole state of a training after each epoch and takes it up again.
+
+    Randomness is a function of seed, epoch and rank alone: every epoch starts by seeding Python, numpy, torch and the
+    transforms, so the random state need not be stored and an epoch that was cut short is repeated exactly. The file
+    is replaced atomically. Attach it last: what the other handlers do at the end of an epoch is then in the file.
+
+    Args:
+        path: the file; it is apart from `model.pt`, which stays the flat state dict of the best model.
+        state: objects with `state_dict` and `load_state_dict`, by name: network, optimizer, scheduler.
+        seed: of the training.
+        evaluator: engine whose best metric is kept, with its key metric's CheckpointSaver in `saver`.
+        saver: the CheckpointSaver of the best model, so that a worse model does not replace it after resuming.
+        resume: False starts anew and overwrites the file.
+        interval: epochs between two writes; the last epoch is always written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        state: dict[str, Any],
+        seed: int = 0,
+        evaluator: Engine | None = None,
+        saver: CheckpointSaver | None = None,
+        resume: bool = True,
+        interval: int = 1,
+    ) -> None:
+        self.path = Path(path)
+        self.state = state
+        self.seed = seed
+        self.evaluator = evaluator
+        self.saver = saver
+        self.resume = resume
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _seed(self, engine: Engine) -> None:
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        # epochs and ranks get seeds far apart, within numpy's 32 bits
+        seed = (self.seed + 1_000_003 * engine.state.epoch + 7919 * rank) % (2**32 - 1)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  (third-party transforms draw from it)
+        torch.manual_seed(seed)
+        loader: Any = engine.state.dataloader
+        if hasattr(loader, "dataset"):
+            set_rnd(loader.dataset, seed)
+
+    def _save(self, engine: Engine) -> None:
+        last = engine.state.epoch == engine.state.max_epochs
+        if engine.state.epoch % self.interval and not last:
+            return
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+            return
+        scaler = getattr(engine, "scaler", None)
+        content: dict[str, Any] = {
+            "epoch": int(engine.state.epoch),
+            "iteration": int(engine.state.iteration),
+            "state": {name: item.state_dict() for name, item in self.state.items()},
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+        if self.evaluator is not None:
+            # plain floats: numpy's scalars do not pass weights_only
+            content["best_metric"] = float(self.evaluator.state.best_metric)
+            content["best_epoch"] = int(self.evaluator.state.best_metric_epoch)
+        if self.saver is not None and self.saver._key_metric_checkpoint is not None:
+            saved: Sequence[Any] = self.saver._key_metric_checkpoint._saved
+            content["saved"] = [(float(item.priority), str(item.filename)) for item in saved]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".tmp")
+        torch.save(content, unfinished)
+        os.replace(unfinished, self.path)
+
+    def _load(self, engine: Engine) -> None:
+        if not self.resume or not self.path.is_file():
+            return
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            for name, item in self.state.items():
+                item.load_state_dict(content["state"][name])
+        except Exception as error:
+            raise CaseError(
+                f"resume file {self.path}", f"it does not fit this training ({str(error).splitlines()[0]})",
+                "pass --resume false to start anew, or run with the configuration it was written with",
+            ) from error  # fmt: skip
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and content["scaler"]:
+            scaler.load_state_dict(content["scaler"])
+        engine.state.epoch = content["epoch"]
+        engine.state.iteration = content["iteration"]
+        if self.evaluator is not None and "best_metric" in content:
+            self.evaluator.state.best_metric = content["best_metric"]
+            self.evaluator.state.best_metric_epoch = content["best_epoch"]
+        if self.saver is not None and content.get("saved"):
+            self.saver.load_state_dict({"_saved": content["saved"]})
+        logger.info("resumed after epoch %d from %s", content["epoch"], self.path)
+        if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
+            engine.terminate()
