@@ -15,8 +15,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from custom_networks.checks import read_volume
 from custom_networks.datalist import case_name
@@ -29,6 +31,7 @@ COLOURS = {
 }  # fmt: skip
 OTHERS = ("#f781bf", "#00c2c7", "#ff851b", "#b07aff", "#9acd32", "#ffffff")
 MARGIN_MM = 30.0
+READABLE = [withStroke(linewidth=2.0, foreground="black")]
 NAMES = {0: "sagittal", 1: "coronal", 2: "axial"}
 
 
@@ -55,7 +58,7 @@ def choose_cases(table: pd.DataFrame, target: str, count: int) -> list[tuple[str
     if not ordered or count < 1:
         return []
     last = len(ordered) - 1
-    ranks = sorted({round(i * last / max(1, count - 1)) for i in range(count)}) if count > 1 else [last // 2]
+    ranks = sorted({i * last // max(1, count - 1) for i in range(count)}) if count > 1 else [last // 2]
     words = {0: "best", last: "worst", **({last // 2: "median"} if last > 1 else {})}
     return [(words.get(r, f"rank {r + 1} of {last + 1}"), ordered[r]) for r in ranks]
 
@@ -89,11 +92,11 @@ def load(case: Mapping[str, Any], predictions: Path) -> Volume:
 
 
 def window(image: np.ndarray, modality: str) -> tuple[float, float]:
-    """Grey window: soft tissue for CT (level 40, width 400 HU), the 1st to 99.5th percentile of tissue for MR."""
+    """Grey window: soft tissue for CT (level 40, width 400 HU), the 1st to 99.8th percentile of tissue for MR."""
     if modality.lower() == "ct":
         return -160.0, 240.0
     tissue = image[image > image.mean() * 0.2]
-    low, high = np.percentile(tissue if tissue.size else image, [1, 99.5])
+    low, high = np.percentile(tissue if tissue.size else image, [1, 99.8])
     return float(low), float(max(high, low + 1e-6))
 
 
@@ -119,7 +122,13 @@ def _extent(volume: Volume, axis: int) -> tuple[list[float], bool]:
 def _letters(axes: Axes, axis: int) -> None:
     left, right = ("A", "P") if axis == 0 else ("R", "L")
     top, bottom = ("A", "P") if axis == 2 else ("S", "I")
-    style: dict[str, Any] = {"transform": axes.transAxes, "color": "white", "fontsize": 9, "fontweight": "bold"}
+    style: dict[str, Any] = {
+        "transform": axes.transAxes,
+        "color": "white",
+        "fontsize": 9,
+        "fontweight": "bold",
+        "path_effects": READABLE,
+    }
     for x, y, text, h, v in (
         (0.02, 0.5, left, "left", "center"), (0.98, 0.5, right, "right", "center"),
         (0.5, 0.98, top, "center", "top"), (0.5, 0.02, bottom, "center", "bottom"),
@@ -218,7 +227,7 @@ def overlay(volume: Volume, classes: Classes, target: str, modality: str, title:
                 axes.set_title(heading, color="white", fontsize=11, pad=4)
             if column == 0:
                 axes.text(0.02, 0.98, f"{NAMES[axis]} {index + 1}/{volume.image.shape[axis]}", transform=axes.transAxes,
-                          color="white", fontsize=8, va="top")  # fmt: skip
+                          color="white", fontsize=8, va="top", path_effects=READABLE)  # fmt: skip
                 _scale_bar(axes, axis)
     figure.text(0.008, 1 - 0.06 / total, title, color="white", fontsize=12, fontweight="bold", va="top")
     figure.text(0.008, 1 - 0.30 / total, scores, color="#dddddd", fontsize=9.5, va="top")
@@ -232,7 +241,8 @@ def overlay(volume: Volume, classes: Classes, target: str, modality: str, title:
 def _scale_bar(axes: Axes, axis: int, length: float = 20.0) -> None:
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     x, y = left + 0.04 * (right - left), bottom + 0.05 * (top - bottom)
-    axes.plot([x, x + length], [y, y], color="white", linewidth=2, solid_capstyle="butt")
+    outline = [withStroke(linewidth=4.0, foreground="black")]
+    axes.plot([x, x + length], [y, y], color="white", linewidth=2, solid_capstyle="butt", path_effects=outline)
     axes.text(
         x + length / 2,
         y + 0.015 * (top - bottom),
@@ -241,6 +251,7 @@ def _scale_bar(axes: Axes, axis: int, length: float = 20.0) -> None:
         fontsize=8,
         ha="center",
         va="bottom",
+        path_effects=READABLE,
     )
 
 
@@ -259,7 +270,7 @@ def box_plots(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
     palette = colours(classes)
     width = max(3.6, 1.1 + 0.75 * len(classes) * len(tables))
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(2 * width, 4.2), dpi=150, layout="constrained")
+        figure = Figure(figsize=(2 * width, 4.2), dpi=150, layout=ConstrainedLayoutEngine(wspace=0.06))
         FigureCanvasAgg(figure)
         for axes, metric, label in zip(
             figure.subplots(1, 2), ("dsc", "hd95_mm"), ("Dice similarity coefficient", "95th percentile Hausdorff distance (mm)"), strict=True,
@@ -282,19 +293,19 @@ def _boxes(
             part = table[(table["class"] == name) & (table["outcome"] != "absent")]
             values = part[metric].dropna().to_numpy(dtype=float)
             position = c * (models + 0.6) + m
-            box = axes.boxplot(
+            axes.boxplot(
                 [values], positions=[position], widths=0.62, patch_artist=True, showmeans=True, manage_ticks=False,
                 boxprops={"facecolor": mpl.colors.to_rgba(palette[name], 0.75 if m == 0 else 0.3), "edgecolor": "#222222"},
                 medianprops={"color": "#111111", "linewidth": 1.6}, whiskerprops={"color": "#222222"},
                 capprops={"color": "#222222"}, meanprops={"marker": "x", "markeredgecolor": "#111111", "markersize": 5},
                 flierprops={"marker": "o", "markerfacecolor": "none", "markeredgecolor": "#555555", "markersize": 4},
             )  # fmt: skip
-            del box
             ticks.append(position)
             missed = int(part["missed"].sum())
             lines = [name] if m == 0 or models > 1 else []
             lines += [model] if models > 1 else []
-            lines.append(f"n = {len(values)}" + (f", {missed} missed" if missed and metric != "dsc" else ""))
+            lines.append(f"n = {len(values)}")
+            lines += [f"{missed} missed"] if missed and metric != "dsc" else []
             texts.append("\n".join(lines))
     axes.set_xticks(ticks, texts, fontsize=9 if models == 1 else 7.5)
     axes.set_xlim(min(ticks) - 0.7, max(ticks) + 0.7)
