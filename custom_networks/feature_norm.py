@@ -103,12 +103,12 @@ class FeatureNorm(nn.Module):
             return torch.batch_norm(
                 x, self.weight, self.bias, mean, var, True, self.momentum, self.eps, torch.backends.cudnn.enabled
             )
-        self._track(x.detach().float().flatten(), torch.zeros_like(self.weight))
+        self._track(x.detach().flatten(), torch.zeros_like(self.weight))
         return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
 
     def _track(self, mean: Tensor, var: Tensor) -> None:
         if self.frozen or self.running_mean is None or self.running_var is None:
             return
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var, self.momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_(var.to(self.running_var.dtype), self.momentum)
