@@ -84,7 +84,7 @@ class DicomWriter:
             ds.InstanceNumber, ds.SamplesPerPixel, ds.PhotometricInterpretation = z + 1, 1, "MONOCHROME2"
             ds.Columns, ds.Rows = array.shape[:2]
             ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
-            ds.PixelSpacing = [spacing[1], spacing[0]]
+            ds.PixelSpacing, ds.SliceThickness = [spacing[1], spacing[0]], spacing[2]
             ds.ImageOrientationPatient = [
                 round(float(v), 8) for v in [*affine[:3, 0] / spacing[0], *affine[:3, 1] / spacing[1]]
             ]

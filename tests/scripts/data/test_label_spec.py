@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from custom_networks.errors import CaseError
+from scripts.data.label_spec import parse_labels
+from scripts.data.rtstruct import Roi
+
+
+def test_order_gives_values_and_every_selector_kind_matches() -> None:
+    outer, inner, other = parse_labels(
+        {"organ": "uterus|cervix", "tumor": ["#3", "rgb(0, 235,235)"], "bladder": "^bladder$"}
+    )
+    assert [(r.value, r.name) for r in (outer, inner, other)] == [(1, "organ"), (2, "tumor"), (3, "bladder")]
+    assert outer.matches(Roi(1, "Uterus_final"))
+    assert not outer.matches(Roi(1, "rectum"))
+    assert inner.matches(Roi(3, "x"))
+    assert inner.matches(Roi(4, "x", (0, 235, 235)))
+    assert not inner.matches(Roi(4, "#3", (0, 235, 236)))
+    assert other.matches(Roi(1, "BLADDER\0"))
+    assert not other.matches(Roi(1, "bladder_wall"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("organ", "not a mapping"), ([1], "not a mapping"), ({}, "not a mapping"), ({"organ": ""}, "no ROI pattern"),
+        ({"organ": []}, "no ROI pattern"), ({"organ": 3}, "no ROI pattern"), ({1: "x"}, "no plain name"),
+        ({"../x": "x"}, "no plain name"), ({"organ": "#x"}, "not an ROI number"), ({"organ": "rgb(1,2)"}, "not a colour"),
+        ({"organ": "a("}, "not a regular expression"),
+    ],
+)  # fmt: skip
+def test_faulty_specifications_are_refused(spec: Any, message: str) -> None:
+    with pytest.raises(CaseError, match=message):
+        parse_labels(spec)
+
+
+def test_none_means_unlabelled() -> None:
+    assert parse_labels(None) == parse_labels("") == []
