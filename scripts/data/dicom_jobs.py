@@ -54,15 +54,19 @@ def plan_jobs(
                                 "its path) and import again"))  # fmt: skip
     structures, faults = _structures(tree, wanted, table, workers) if wanted.rules else ([], [])
     outcomes += faults
-    jobs = []
+    jobs, undrawn = [], 0
     for series in chosen:
-        patient = table.patient(series.patient_key)
-        case = table.case(series.patient_key, series["StudyInstanceUID"], series.uid)
         mine, notes = _belonging(series, structures, chosen, tree)
         rois = [f"#{roi.number} rgb{roi.colour} {roi.name}" for one in mine for roi in one.rois]
         table.describe(
             series.uid, folder=str(series.files[0].parent), description=series["SeriesDescription"], rois=rois
         )
+        if wanted.rules and not mine:
+            # no name: it would use up the number of a time point
+            undrawn += 1
+            continue
+        patient = table.patient(series.patient_key)
+        case = table.case(series.patient_key, series["StudyInstanceUID"], series.uid)
         if series.clashes:
             outcomes.append(
                 refused(case, patient, "different images share one SOPInstanceUID", "export the series again")
@@ -72,15 +76,14 @@ def plan_jobs(
             notes.append(f"{series.duplicates} duplicate files were left out")
         if not series["PatientID"]:
             notes.append("it has no patient identity; check that patients are told apart")
-        if wanted.rules and not mine:
-            outcomes.append(Outcome(case, patient, LEFT_OUT, "no RTSTRUCT or SEG refers to it"))
-            continue
         sources = _sources(case, patient, mine, wanted)
         if isinstance(sources, Outcome):
             outcomes.append(sources)
             continue
         jobs.append(Job(case, patient, tuple(series.files), tuple(sources), bool(wanted.rules), output_dir,
                         wanted.allow_missing, wanted.axial, tuple(notes)))  # fmt: skip
+    if undrawn:
+        outcomes.append(Outcome("", "", LEFT_OUT, f"{undrawn} series, because no RTSTRUCT or SEG refers to it"))
     return jobs, outcomes
 
 
