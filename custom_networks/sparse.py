@@ -49,6 +49,18 @@ def random_cells(batch: int, grid: list[int], ratio: float, generator: torch.Gen
     return active.view(batch, 1, *grid)
 
 
+def fixed_cells(batch: int, grid: list[int], ratio: float, device: torch.device) -> Tensor:
+    """Visible cells (B, 1, d, h, w) that depend on the grid alone, for evaluation; the count as in `random_cells`."""
+    cells = grid[0] * grid[1] * grid[2]
+    kept = max(cells - int(round(cells * ratio)), 1)  # noqa: RUF046 - TorchScript's round gives a float
+    mixed = torch.arange(1, cells + 1, device=device)
+    for _ in range(3):
+        mixed = ((mixed ^ (mixed >> 16)) * 73244475) % 4294967296
+    active = torch.zeros(cells, dtype=torch.bool, device=device)
+    active[mixed.argsort()[:kept]] = True
+    return active.view(1, 1, grid[0], grid[1], grid[2]).repeat(batch, 1, 1, 1, 1)
+
+
 def upsample_cells(active: Tensor, size: list[int]) -> Tensor:
     """Repeat cells (B, 1, d, h, w) to `size` voxels, a multiple of (d, h, w); keeps the dtype."""
     for axis in range(3):
