@@ -44,7 +44,10 @@ def _close(word: str, words: list[str]) -> str:
 
 def _unknown_option(verb: str, function: Callable[..., Any], arguments: list[str]) -> str | None:
     """Fire runs the function first and complains about what it could not use afterwards; this complains before."""
-    known = list(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return None  # it hands its options on and checks them itself
+    known = list(parameters)
     for argument in arguments[: arguments.index("--")] if "--" in arguments else arguments:
         name = argument[2:].split("=")[0].replace("-", "_")
         if argument.startswith("--") and name != "help" and name not in known and name.removeprefix("no") not in known:

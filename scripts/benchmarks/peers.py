@@ -1,0 +1,101 @@
+"""The networks that are measured side by side: ours, and the ones people would use instead, if installed.
+
+Every network is for one input channel and two classes, with deep supervision off, and a peer is planned for the input's
+size and spacing by its own rules.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+# the PocketNet paper's spacing in mm: what makes anisotropic kernels worthwhile
+SPACING = (0.469, 0.469, 5.0)
+ANISOTROPIC: dict[str, Any] = {
+    "kernel_sizes": [(3, 3, 1), (3, 3, 1), 3, 3],
+    "strides": [(2, 2, 1), (2, 2, 1), 2],
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table: its name, what must be installed, and how the network is built for a size (H, W, D)."""
+
+    title: str
+    needs: str
+    build: Callable[[Sequence[int]], nn.Module]
+
+
+def _pocket(**arguments: Any) -> Callable[[Sequence[int]], nn.Module]:
+    def build(size: Sequence[int]) -> nn.Module:
+        from custom_networks.pocketnet import PocketNet
+
+        return PocketNet(spatial_dims=3, in_channels=1, out_channels=2, levels=4, **arguments)
+
+    return build
+
+
+def _mist(size: Sequence[int]) -> nn.Module:
+    # the registry's "nnunet-pocket" without its extra heads, which the registry always adds
+    nnunet: Any = importlib.import_module("mist.models.nnunet.mist_nnunet")
+    return nnunet.NNUNet(
+        in_channels=1, out_channels=2, patch_size=list(size), target_spacing=list(SPACING), use_residual_blocks=True,
+        use_deep_supervision=False, use_pocket_model=True,
+    )  # fmt: skip
+
+
+def _plan(size: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
+    """Strides and kernel sizes by nnU-Net's rules: halve the finest axes while an edge stays at least 4."""
+    edges, spacing = list(size), list(SPACING)
+    strides, kernels = [[1] * 3], []
+    while True:
+        finest = min(spacing)
+        kernels.append([3 if s / finest < 2 else 1 for s in spacing])
+        step = [2 if s / finest < 2 and e >= 8 else 1 for s, e in zip(spacing, edges, strict=True)]
+        # once an axis takes part in convolutions it stays
+        kernels[-1] = [max(k) for k in zip(kernels[-1], *kernels[:-1], strict=True)]
+        if max(step) == 1:
+            return strides, kernels
+        strides.append(step)
+        edges = [e // s for e, s in zip(edges, step, strict=True)]
+        spacing = [v * s for v, s in zip(spacing, step, strict=True)]
+
+
+def _dynunet(size: Sequence[int]) -> nn.Module:
+    from monai.networks.nets import DynUNet
+
+    strides, kernels = _plan(size)
+    return DynUNet(3, 1, 2, kernel_size=kernels, strides=strides, upsample_kernel_size=strides[1:])
+
+
+def _basicunet(size: Sequence[int]) -> nn.Module:
+    from monai.networks.nets import BasicUNet
+
+    return BasicUNet(spatial_dims=3, in_channels=1, out_channels=2)
+
+
+def _plainconv(size: Sequence[int]) -> nn.Module:
+    unet: Any = importlib.import_module("dynamic_network_architectures.architectures.unet")
+    strides, kernels = _plan(size)
+    stages = len(strides)
+    return unet.PlainConvUNet(
+        input_channels=1, n_stages=stages, features_per_stage=[min(32 * 2**i, 320) for i in range(stages)],
+        conv_op=nn.Conv3d, kernel_sizes=kernels, strides=strides, n_conv_per_stage=2, num_classes=2,
+        n_conv_per_stage_decoder=2, conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True},
+    )  # fmt: skip
+
+
+NETWORKS = {
+    "pocket_anisotropic": Entry("PocketNet, anisotropic", "custom_networks", _pocket(**ANISOTROPIC)),
+    "pocket": Entry("PocketNet, isotropic", "custom_networks", _pocket()),
+    "doubling": Entry("same network, features 32 to 256", "custom_networks", _pocket(features=[32, 64, 128, 256])),
+    "mist": Entry("MIST nnunet-pocket", "mist", _mist),
+    "plainconv": Entry("nnU-Net PlainConvUNet", "dynamic_network_architectures", _plainconv),
+    "dynunet": Entry("MONAI DynUNet, anisotropic", "monai", _dynunet),
+    "basicunet": Entry("MONAI BasicUNet", "monai", _basicunet),
+}
