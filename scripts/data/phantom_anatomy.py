@@ -138,19 +138,19 @@ def _bladder(visit: np.random.Generator, fill: float) -> tuple[Points, Points]:
     return centre, semi
 
 
-def _bowel(patient: np.random.Generator) -> tuple[Points, ...]:
+def _bowel(patient: np.random.Generator, front: float) -> tuple[Points, ...]:
     loops = []
     for _ in range(patient.integers(12, 17)):
-        start = np.array([patient.uniform(-62, 62), patient.uniform(-20, 62), patient.uniform(36, 110)])
+        start = np.array([patient.uniform(-62, 62), patient.uniform(-20, front), patient.uniform(36, 110)])
         turn = patient.normal(0, 1, 3)
         steps = []
         for _ in range(5):
             turn = 0.6 * turn + patient.normal(0, 0.8, 3)
             steps.append(start)
             start = start + 17 * turn / np.linalg.norm(turn)
-            start = np.clip(start, [-64, -30, 34], [64, 66, 150])
+            start = np.clip(start, [-64, -30, 34], [64, front, 150])
         radii = patient.uniform(8, 12) * patient.uniform(0.85, 1.15, len(steps))
-        loops.append(_path(np.column_stack([steps, radii]), 3))
+        loops.append(_path(np.column_stack([steps, radii]), 2))
     return tuple(loops)
 
 
@@ -214,8 +214,8 @@ def sample_anatomy(
     scale = float(np.clip(woman.normal(1.0, 0.045), 0.9, 1.1))
     warp = Warp.sample(woman, 2.6)
     retroverted, senile = bool(woman.random() < 0.2), bool(woman.random() < 0.3)
-    trunk = (float(woman.uniform(166, 196)), float(woman.uniform(108, 128)))
-    fat = (float(woman.uniform(18, 38)), float(woman.uniform(14, 30)), float(woman.uniform(22, 36)))
+    trunk = (float(woman.uniform(166, 196)), float(woman.uniform(114, 130)))
+    fat = (float(woman.uniform(18, 36)), float(woman.uniform(14, 30)), float(woman.uniform(22, 36)))
     low, high = max(tumor_mm[0], TUMOR_MM[0] * 1.4), min(tumor_mm[1], TUMOR_MM[1])
     diameter = float(low + (high - low) * woman.beta(2.2, 1.7))
     share = float(np.prod([today.uniform(0.5, 0.8) for _ in range(visit)])) if visit else 1.0
@@ -238,6 +238,6 @@ def sample_anatomy(
         scale=scale, warp=warp, trunk=trunk, fat=fat, uterus=uterus,
         cavity=float(woman.uniform(1.2, 2.0) if senile else woman.uniform(2.5, 5.0)), vagina=_path(vagina),
         tumor=_tumor(tumor_rng, uterus, diameter, share, scale, warp), bladder=_bladder(today, fill),
-        bladder_wall=float(1.8 + 2.2 * (1 - fill)), rectum=rectum, sigmoid=sigmoid, bowel=_bowel(woman),
+        bladder_wall=float(1.8 + 2.2 * (1 - fill)), rectum=rectum, sigmoid=sigmoid, bowel=_bowel(woman, trunk[1] - fat[0] - 29),
         ovaries=ovaries, fibroids=fibroids, vessels=_vessels(woman), retroverted=retroverted,
     )  # fmt: skip

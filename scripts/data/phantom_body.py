@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +50,7 @@ BONES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], 
     "iliac wing": ((97, -8, 82), (8.5, 60, 58), (-30, -6, 9), 1.8),
     "iliac body": ((80, -22, 36), (13, 30, 26), (-18, 0, 0), 1.8),
     "acetabulum": ((84, 2, 6), (22, 35, 34), (0, 0, 0), 1.8),
-    "pubic body": ((15, 62, -36), (14, 9, 17), (-20, 0, 10), 1.6),
+    "pubic body": ((15, 62, -36), (14, 12, 20), (-20, 0, 10), 1.6),
     "ischial spine": ((70, -34, -4), (9, 14, 20), (20, 0, 0), 1.6),
     "tuberosity": ((62, -38, -56), (15, 16, 22), (0, 10, 0), 2.0),
     "trochanter": ((133, -14, -24), (15, 19, 26), (0, 0, 0), 1.6),
@@ -63,10 +62,20 @@ RODS: dict[str, list[tuple[float, ...]]] = {
     "femoral neck": [(90, 5, 0, 15), (112, -4, -14, 14), (130, -10, -28, 16)],
     "femoral shaft": [(130, -8, -34, 17), (126, 0, -75, 15), (120, 4, -140, 14)],
 }
+SACRUM = [
+    (0, -45, 95, 15.5),
+    (0, -58, 80, 15.5),
+    (0, -78, 57, 13),
+    (0, -92, 30, 10),
+    (0, -98, 5, 7.5),
+    (0, -95, -18, 5),
+]
+DISCS: list[tuple[tuple[float, ...], tuple[float, ...], float]] = [
+    ((0, -35, 108), (25, 16, 5.5), -28), ((0, -61, 78), (20, 12, 1.8), -42), ((0, -80, 53), (17, 10, 1.3), -38),
+    ((0, -93, 27), (14, 8, 1.2), -16),
+]  # fmt: skip
 SPINE: list[tuple[tuple[float, ...], tuple[float, ...], float]] = [
-    ((0, -26, 124), (26, 18, 14), -18), ((0, -47, 92), (52, 17, 15), -40), ((0, -70, 66), (47, 14, 15), -46),
-    ((0, -88, 40), (38, 11, 14), -25), ((0, -97, 14), (29, 8, 12), -8), ((0, -98, -8), (20, 6.5, 10), 8),
-    ((0, -92, -28), (9, 4.5, 9), 25),
+    ((0, -25, 124), (26, 18, 13), -18), ((0, -5, 158), (26, 18, 14), -10), ((0, -96, -28), (9, 4.5, 10), 15),
 ]  # fmt: skip
 
 
@@ -88,14 +97,14 @@ def trunk_surface(anatomy: Anatomy, grid: Grid) -> tuple[Array, Array]:
 
 def _cleft(grid: Grid) -> tuple[Box, Array] | None:
     """Distance to the gluteal cleft and the gap between the thighs, negative inside the patient."""
-    box = grid.box(np.array([[0.0, -10.0, -90.0], [0.0, -110.0, 30.0]]), 40.0)
+    box = grid.box(np.array([[0.0, 130.0, -90.0], [0.0, -120.0, 40.0], [0.0, 0.0, -200.0]]), 32.0)
     if box is None:
         return None
     x, y, z = grid.at(box)
     start = -y - (np.float32(66) + np.clip(z + 60, -20, 120) * np.float32(0.62))
-    below = np.float32(-80) - z
+    below = np.float32(-86) - z - np.clip(y - 20, 0, 60) * np.float32(0.3)
     gluteal = np.abs(x) - np.where(start > 0, start * np.float32(0.06), start)
-    between = np.abs(x) - np.where(below > 0, below * np.float32(0.35), below)
+    between = np.abs(x) - np.where(below > 0, below * np.float32(0.16), below)
     return box, -np.minimum(gluteal, between)
 
 
@@ -169,8 +178,9 @@ def paint_body(anatomy: Anatomy, grid: Grid, width: float, paint: Paint) -> Arra
     for i, path in enumerate(anatomy.vessels):
         vessel = tube(grid, path[:, :3], path[:, 3], reach=3)
         if vessel is not None:
-            paint("fat", vessel[0], coverage(vessel[1] - 1.5, width))
-            paint("artery" if i % 2 == 0 else "vein", vessel[0], coverage(vessel[1], width))
+            paint("fat", vessel[0], coverage(vessel[1] - 0.8, width))
+            paint("vessel wall", vessel[0], coverage(vessel[1], width))
+            paint("artery" if i % 2 == 0 else "vein", vessel[0], coverage(vessel[1] + 1, width))
     return skin
 
 
@@ -179,20 +189,22 @@ def _paint_bones(grid: Grid, stroke: Any) -> None:
     bones += [(found, 1.8) for points in RODS.values() for found in _cords(grid, points)]
     for centre, semi, tilt in SPINE:
         bones.append((ellipsoid(grid, centre, semi, (0, tilt, 0)), 1.3))
-    for (upper, semi, tilt), (lower, _, _) in pairwise(SPINE[:5]):
-        middle = [(a + b) / 2 for a, b in zip(upper, lower, strict=True)]
-        stroke("disc", ellipsoid(grid, middle, (min(semi[0], 26), semi[1], 5.5), (0, tilt, 0)))
+    fused = smooth_path(SACRUM, 3)
+    sacrum = tube(grid, fused[:, :3], fused[:, 3], reach=2, wide=2.7)
+    bones.append((None if sacrum is None else sacrum[:2], 1.3))
     for shape, _ in bones:
         stroke("cortex", shape)
     for shape, cortex in bones:
         stroke("marrow", shape, -cortex)
+    for middle, half, tilt in DISCS:
+        stroke("disc", ellipsoid(grid, middle, half, (0, tilt, 0)))
     canal = smooth_path([(0, -52, 130), (0, -72, 100), (0, -88, 72), (0, -99, 48)], 3)
     sac = tube(grid, canal, np.linspace(7, 4, len(canal)))
     stroke("csf", None if sac is None else sac[:2])
-    stroke("cartilage", ellipsoid(grid, (0, 61, -36), (3.2, 9, 18), (0, 10, 0)))
+    stroke("cartilage", ellipsoid(grid, (0, 61, -36), (3.2, 11, 20), (0, 10, 0)))
     for side in (1, -1):
         socket = ellipsoid(grid, (side * 90, 5, 0), (26.5, 26.5, 26.5))
         stroke("cortex", socket)
-        stroke("cartilage", socket, -1.5)
-        stroke("cortex", socket, -3)
-        stroke("marrow", socket, -4.2)
+        stroke("cartilage", socket, -1.2)
+        stroke("cortex", socket, -2.6)
+        stroke("marrow", socket, -3.6)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from scripts.data.phantom_anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom_body import paint_body
+from scripts.data.phantom_organ import organ_label, organ_points
 from scripts.data.phantom_shapes import Array, Box, Grid, rotation, stretch
-from scripts.data.phantom_viscera import organ_label, organ_points, paint_viscera
+from scripts.data.phantom_viscera import paint_viscera
 
 # signal of T2w turbo spin echo without fat saturation (subcutaneous fat 1), spread between patients, texture within
 SIGNAL = {
     "skin": (0.30, 0.03, 0.02), "fat": (0.95, 0.04, 0.05), "muscle": (0.17, 0.02, 0.045), "cortex": (0.05, 0.01, 0.01),
     "marrow": (0.56, 0.07, 0.06), "disc": (0.30, 0.06, 0.05), "csf": (1.15, 0.05, 0.03), "cartilage": (0.32, 0.04, 0.02),
-    "artery": (0.06, 0.02, 0.02), "vein": (0.12, 0.05, 0.03), "bowel wall": (0.33, 0.04, 0.03),
+    "artery": (0.06, 0.02, 0.02), "vein": (0.24, 0.10, 0.04), "vessel wall": (0.20, 0.03, 0.03), "bowel wall": (0.33, 0.04, 0.03),
     "bowel fluid": (0.85, 0.15, 0.12), "chyme": (0.42, 0.08, 0.10), "stool": (0.36, 0.10, 0.13), "gas": (0.02, 0.005, 0.01),
     "bladder wall": (0.25, 0.03, 0.03), "urine": (1.25, 0.08, 0.01), "mucosa": (0.62, 0.06, 0.05),
     "ovary": (0.45, 0.06, 0.05), "follicle": (1.10, 0.08, 0.03), "parametrium": (0.68, 0.05, 0.10),
@@ -178,9 +179,10 @@ def _coil(rng: np.random.Generator, grid: Grid, skin: Array) -> Array:
 
 
 def _septa(rng: np.random.Generator, grid: Grid, texture: Array) -> Array:
-    """Fat is crossed by thin dark sheets."""
-    sheets = np.abs(grid.noise(rng, 16.0)) * np.float32(9)
-    return np.asarray(texture * np.float32(0.6) - np.maximum(1 - sheets, 0) * np.float32(5), dtype=np.float32)
+    """Fat is crossed by thin dark sheets and small vessels."""
+    sheets = np.maximum(1 - np.abs(grid.noise(rng, 16.0)) * np.float32(9), 0)
+    vessels = np.clip(grid.noise(rng, 5.0) - np.float32(2.1), 0, 0.7)
+    return np.asarray(texture * np.float32(0.6) - sheets * np.float32(3.5) - vessels * np.float32(6), dtype=np.float32)
 
 
 def _fibres(rng: np.random.Generator, grid: Grid, texture: Array) -> Array:
@@ -189,7 +191,7 @@ def _fibres(rng: np.random.Generator, grid: Grid, texture: Array) -> Array:
     steps = np.full(3, 14.0)
     steps[along] = 4.0
     streaks = np.abs(grid.noise(rng, steps)) * np.float32(7)
-    return np.asarray(texture * np.float32(0.8) + np.maximum(1 - streaks, 0) * np.float32(3), dtype=np.float32)
+    return np.asarray(texture * np.float32(0.8) + np.maximum(1 - streaks, 0) * np.float32(4.5), dtype=np.float32)
 
 
 def receive(rng: np.random.Generator, signal: Array, sigma: float, shape: tuple[int, int, int]) -> Array:
@@ -220,16 +222,16 @@ def make_mr_case(
     into = np.linalg.inv(to_scanner)
     label = organ_label(anatomy, Grid(shape, into @ affine, anatomy.warp))
 
-    fine_shape, fine = subsampled(affine, shape, 0.9, 2)
+    fine_shape, fine = subsampled(affine, shape, 0.95, 2)
     grid = Grid(fine_shape, into @ fine, anatomy.warp)
-    coarse, middle, small = (grid.noise(rng, s) for s in (9.0, 3.5, 1.4))
-    texture = (coarse * 0.45 + middle * 0.6 + small * 0.65).astype(np.float32)
+    grain = grid.noise(rng, 9.0) * np.float32(0.6) + grid.noise(rng, 3.5) * np.float32(0.8)
+    texture = grain * np.float32(0.75) + grid.noise(rng, 1.4) * np.float32(0.65)
     levels = {name: (max(0.01, rng.normal(level, spread)), grain) for name, (level, spread, grain) in SIGNAL.items()}
     textures = {"": texture, "fat": _septa(rng, grid, texture), "muscle": _fibres(rng, grid, texture)}
     canvas = Canvas(fine_shape, levels, textures)
     width = 1.1 * float(np.linalg.norm(fine[:3, 0]))
     skin = paint_body(anatomy, grid, width, canvas)
-    paint_viscera(anatomy, grid, width, canvas, coarse * np.float32(0.6) + middle * np.float32(0.8))
+    paint_viscera(anatomy, grid, width, canvas, grain)
     signal = canvas.signal * _coil(rng, grid, skin)
     signal = signal.reshape(*fine_shape[:2], shape[2], -1).mean(-1)
     magnitude = receive(rng, signal, float(rng.uniform(0.018, 0.04)), shape)

@@ -1,123 +1,15 @@
-"""The organs of the phantom: where uterus, cervix, vagina and tumour are, and how the pelvic organs are painted."""
+"""The pelvic organs of the phantom, painted: bowel, rectum, bladder, ovaries, vagina, uterus and tumour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scripts.data.phantom_anatomy import ROUGHNESS, Anatomy
+from scripts.data.phantom_anatomy import Anatomy
 from scripts.data.phantom_body import Paint
-from scripts.data.phantom_shapes import FAR, Array, Box, Grid, blend, coverage, ellipsoid, tube
-
-# how far from the organ its distance is needed: neighbours are pushed aside there
-REACH = 16.0
-
-
-@dataclass
-class Organ:
-    """Signed distances in mm inside one box of a grid.
-
-    Args:
-        box: of the grid.
-        uterus: cervix and corpus, grown around the tumour.
-        along: 0 external os, 1/3 internal os, 1 fundus.
-        core: distance to the uterine axis in mm.
-        vagina: of the vagina.
-        tumor: of the tumour.
-        whole: their union.
-    """
-
-    box: Box
-    uterus: Array
-    along: Array
-    core: Array
-    vagina: Array
-    tumor: Array
-    whole: Array
-
-
-def tumor_distance(anatomy: Anatomy, grid: Grid, box: Box) -> Array:
-    """Signed distance in mm to the rough surface of the tumour, free of the warp so that its size is exact."""
-    tumor = anatomy.tumor
-    corner = np.array([s.start for s in box])
-    index = [np.arange(s.start, s.stop) - c for s, c in zip(box, corner, strict=True)]
-    into = tumor.axes.T @ grid.affine[:3, :3]
-    start = tumor.axes.T @ (grid.affine[:3, :3] @ corner + grid.affine[:3, 3] - tumor.centre)
-    i, j, k = np.ix_(*index)
-    local = [(start[a] + into[a, 0] * i + into[a, 1] * j + into[a, 2] * k).astype(np.float32) for a in range(3)]
-    unit = [p / np.float32(s) for p, s in zip(local, tumor.semi, strict=True)]
-    level = np.sqrt(unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2) + np.float32(1e-4)
-    bumps = np.zeros_like(level)
-    # evaluated near the surface only: elsewhere its value cannot matter
-    near = np.abs(level - 1) < 0.6
-    towards = [(u[near] / level[near]) for u in unit]
-    for wave, phase in zip(tumor.waves, tumor.phases, strict=True):
-        w = wave.astype(np.float32)
-        bumps[near] += np.sin(w[0] * towards[0] + w[1] * towards[1] + w[2] * towards[2] + np.float32(phase))
-    steep = np.sqrt(sum((u / np.float32(s)) ** 2 for u, s in zip(unit, tumor.semi, strict=True))) / level
-    surface = 1 + np.float32(ROUGHNESS / np.sqrt(len(tumor.waves))) * np.clip(bumps, -2.2, 2.2)
-    return np.asarray((level - surface) / (steep + np.float32(1e-6)), dtype=np.float32)
-
-
-def organ_points(anatomy: Anatomy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (N, 3) in warped canonical mm and radii (N,) whose balls hold the organ, tumour included."""
-    tumor = anatomy.tumor.centre + anatomy.warp(anatomy.tumor.centre)
-    points = np.vstack([anatomy.uterus[:, :3], anatomy.vagina[:, :3], tumor])
-    radii = np.concatenate(
-        [anatomy.uterus[:, 3] * 1.25 + 2, anatomy.vagina[:, 3] * 2.6, [anatomy.tumor.semi.max() * (1 + ROUGHNESS) + 4]]
-    )
-    return points, radii
-
-
-def organ_distances(anatomy: Anatomy, grid: Grid, reach: float = REACH) -> Organ | None:
-    """Distances to uterus, vagina and tumour, in the box around them; None when the grid misses them all."""
-    points, radii = organ_points(anatomy)
-    box = grid.box(points, float(radii.max()) + reach)
-    if box is None:
-        return None
-    shape = tuple(s.stop - s.start for s in box)
-    part = Grid.__new__(Grid)
-    part.shape, part.warp, part.spacing = (shape[0], shape[1], shape[2]), grid.warp, grid.spacing
-    part.affine = grid.affine.copy()
-    part.affine[:3, 3] += grid.affine[:3, :3] @ np.array([s.start for s in box])
-    part.inverse = np.asarray(np.linalg.inv(part.affine), dtype=np.float64)
-    part.points = grid.at(box)
-
-    def spread(path: NDArray[np.float64], wide: float) -> tuple[Array, Array]:
-        distance, along = np.full(shape, FAR), np.zeros(shape, dtype=np.float32)
-        found = tube(part, path[:, :3], path[:, 3], reach, wide=wide)
-        if found is not None:
-            distance[found[0]], along[found[0]] = found[1], found[2]
-        return distance, along
-
-    uterus, along = spread(anatomy.uterus, 1.15)
-    radius = np.interp(along, np.linspace(0, 1, len(anatomy.uterus)), anatomy.uterus[:, 3]).astype(np.float32)
-    core = uterus + radius
-    vagina, _ = spread(anatomy.vagina, 2.6)
-    tumor = np.full(shape, FAR)
-    middle = anatomy.tumor.centre + anatomy.warp(anatomy.tumor.centre)
-    around = part.box(middle[None], float(anatomy.tumor.semi.max()) * (1 + ROUGHNESS) + reach)
-    if around is not None:
-        tumor[around] = tumor_distance(anatomy, part, around)
-    for x, y, z, r in anatomy.fibroids:
-        fibroid = ellipsoid(part, (x, y, z), (r, r, r))
-        if fibroid is not None:
-            uterus[fibroid[0]] = blend(uterus[fibroid[0]], fibroid[1] - 1, 3)
-    # a rim of stroma surrounds most of a large tumour
-    uterus = blend(uterus, tumor - np.float32(1.2), 5.0)
-    whole = np.minimum(np.minimum(uterus, vagina), tumor)
-    return Organ(box, uterus, along, core, vagina, tumor, whole)
-
-
-def organ_label(anatomy: Anatomy, grid: Grid) -> NDArray[np.uint8]:
-    """Label map {0 background, 1 organ, 2 tumor}: a voxel belongs to what its centre lies in."""
-    label = np.zeros(grid.shape, dtype=np.uint8)
-    organ = organ_distances(anatomy, grid, reach=4.0)
-    if organ is not None:
-        label[organ.box] = np.where(organ.tumor < 0, 2, organ.whole < 0)
-    return label
+from scripts.data.phantom_organ import Organ, organ_distances
+from scripts.data.phantom_shapes import Array, Box, Grid, blend, coverage, ellipsoid, tube
 
 
 def _pushed(distance: Array, box: Box, organ: Organ | None, gap: float) -> Array:
@@ -135,6 +27,21 @@ def _pushed(distance: Array, box: Box, organ: Organ | None, gap: float) -> Array
     return distance
 
 
+def _dome(anatomy: Anatomy, grid: Grid, box: Box, distance: Array) -> Array:
+    """The bladder is no ellipsoid: flat where bowel lies on it, pointed towards the navel, narrow at its neck."""
+    x, y, z = grid.at(box)
+    (_, front, height), semi = anatomy.bladder
+    up = (z - np.float32(height)) / np.float32(semi[2])
+    ahead = (y - np.float32(front)) / np.float32(semi[1])
+    shift = (
+        np.float32(0.16) * up * ahead
+        - np.float32(0.14) * up**2 * np.sign(up)
+        + np.float32(0.10) * np.clip(ahead, 0, 2) ** 2
+    )
+    side = np.clip(np.abs(x) / np.float32(semi[0]) - np.float32(0.4), 0, 1) * np.float32(0.12)
+    return np.asarray(distance - np.clip(shift - side, -0.35, 0.35) * np.float32(semi[2] * 0.9), dtype=np.float32)
+
+
 @dataclass
 class Viscera:
     """Distances of the hollow organs, pushed aside by the uterus: (box, distance in mm), None outside the grid."""
@@ -150,7 +57,7 @@ def viscera(anatomy: Anatomy, grid: Grid) -> Viscera:
     organ = organ_distances(anatomy, grid)
     bladder = ellipsoid(grid, anatomy.bladder[0].tolist(), anatomy.bladder[1].tolist())
     if bladder is not None:
-        bladder = bladder[0], _pushed(bladder[1], bladder[0], organ, 1.5)
+        bladder = bladder[0], _pushed(_dome(anatomy, grid, *bladder), bladder[0], organ, 1.5)
     bowels = []
     for path in (anatomy.rectum, anatomy.sigmoid):
         found = tube(grid, path[:, :3], path[:, 3], reach=4)
@@ -220,7 +127,9 @@ def _paint_levator(grid: Grid, width: float, paint: Paint, found: Viscera) -> No
     x, y, z = grid.at(box)
     opening = np.float32(15) + np.clip(z + 62, 0, 60) * np.float32(0.62)
     ring = np.sqrt(x**2 + ((y + 16) * np.float32(0.62)) ** 2) - opening
-    sheet = np.maximum(np.abs(ring) - np.float32(2.2), np.maximum(np.abs(z + 40) - 22, y - 34))
+    # open in front, for urethra and vagina
+    hiatus = (y + 14 - np.abs(x)) * np.float32(0.7)
+    sheet = np.maximum(np.abs(ring) - np.float32(2.4), np.maximum(np.abs(z + 40) - 22, hiatus))
     paint("muscle", box, coverage(_pushed(sheet, box, found.organ, 1.0), width))
 
 
@@ -230,9 +139,11 @@ def _paint_uterus(anatomy: Anatomy, grid: Grid, width: float, paint: Paint, orga
     grain = texture[box]
     cervical = np.clip((np.float32(0.40) - along) / np.float32(0.10), 0, 1)
     # parametria: vessels and loose tissue beside the cervix
-    beside = np.maximum(organ.whole - 9, (np.abs(along - np.float32(0.22)) - np.float32(0.25)) * 60)
+    lateral = np.float32(3) + 11 * np.clip(np.abs(x) / (core + 1), 0, 1) ** 2
+    beside = np.maximum(organ.uterus - lateral, (np.abs(along - np.float32(0.2)) - np.float32(0.19)) * 70)
     paint("parametrium", box, coverage(beside, 8.0) * np.float32(0.8))
-    paint("venous plexus", box, coverage(np.maximum(beside, np.float32(1.0) - np.abs(grain)), 1.5) * np.float32(0.9))
+    veins = coverage(np.maximum(beside, np.float32(1.1) - np.abs(grain)), 2.5)
+    paint("venous plexus", box, veins * (np.abs(x) > 8) * np.float32(0.75))
 
     paint("vagina wall", box, coverage(organ.vagina, width))
     paint("mucosa", box, coverage(np.maximum(organ.vagina + 3.4, -organ.uterus), width) * np.float32(0.8))
@@ -247,11 +158,14 @@ def _paint_uterus(anatomy: Anatomy, grid: Grid, width: float, paint: Paint, orga
     )
     # the cavity is a triangle that widens towards the fundus
     wide = np.float32(1) + np.clip(along - np.float32(0.4), 0, 0.5) * 9
-    across = np.sqrt(np.maximum(core**2 - offset**2, 0) + (offset / wide) ** 2)
-    ending = (along - np.float32(0.97)) * 40
+    across = np.maximum(core**2 - offset**2, 0) + (offset / wide) ** 2
+    # it tapers towards the isthmus and ends short of the fundus
+    across += (np.clip(along - np.float32(0.74), 0, 1) * 24) ** 2
+    across += (np.clip(np.float32(0.62) - along, 0, 1) * 12) ** 2
+    across = np.sqrt(across)
     thick = np.float32(anatomy.cavity)
-    paint("junctional zone", box, coverage(np.maximum(across - thick - 4.2, ending - 4), 1.5) * (1 - cervical) * uterus)
-    paint("endometrium", box, coverage(np.maximum(across - thick, ending), width) * (1 - cervical))
+    paint("junctional zone", box, coverage(across - thick - np.float32(4.2), 1.5) * (1 - cervical) * uterus)
+    paint("endometrium", box, coverage(across - thick, width) * (1 - cervical))
     paint("endocervix", box, coverage(np.maximum(core - 3.6, organ.uterus + 1), 1.5) * cervical)
     paint("canal", box, coverage(np.maximum(core - 1.3, organ.uterus), width) * cervical)
     for fx, fy, fz, r in anatomy.fibroids:
