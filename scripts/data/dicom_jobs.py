@@ -99,7 +99,10 @@ def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Ser
             reasons[reason] += 1
             table.describe(series.uid, folder=str(series.files[0].parent), left_out=reason)
     chosen.sort(key=lambda s: (s.patient_key, s["StudyDate"], s["StudyTime"], s["StudyInstanceUID"], s.uid))
-    return chosen, [Outcome("", "", LEFT_OUT, f"{n} series, because {reason}") for reason, n in reasons.items()]
+    outcomes = [Outcome("", "", LEFT_OUT, f"{n} series, because {reason}") for reason, n in reasons.items()]
+    if not chosen and not outcomes and tree.series:
+        outcomes.append(Outcome("", "", LEFT_OUT, "the folder holds structure sets but no images"))
+    return chosen, outcomes
 
 
 def _read(header: Header) -> Structures | None:

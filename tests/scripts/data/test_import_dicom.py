@@ -197,8 +197,9 @@ PLANTED = {
 MARKS = [b"PLANTED", b"planted", b"4711", b"19390712", b"19870605", b"19870606", b"121314", b"ACC-99", b"JANE"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_nothing_that_identifies_a_patient_leaves_the_table(
-    dicom: Any, tmp_path: Path, capfd: Any, caplog: Any, recwarn: Any
+    dicom: Any, tmp_path: Path, capfd: Any, caplog: Any, recwarn: Any, workers: str
 ) -> None:
     tree, output = tmp_path / "e", tmp_path / "o"
     folder = tree / "PLANTED_JANE" / "19870605"
@@ -206,8 +207,7 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
 
     def spoil(ds: Any, z: int) -> bool:
         # values that pydicom warns of and repeats
-        ds.add_new((0x0020, 0x4000), "UI", "PLANTED not a uid")
-        ds.add_new((0x0008, 0x0021), "DA", "PLANTED-19390712")
+        ds.StudyDate, ds.FrameOfReferenceUID = "PLANTED-19390712", "PLANTED not a uid"
         return z != 4
 
     good = dicom.series(folder / "good", IMAGE, patient=PLANTED, description="T2 PLANTED")
@@ -224,7 +224,7 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
     caplog.clear()
     recwarn.clear()
     caplog.set_level(0)
-    status = main(["import_dicom", str(tree), str(output), "--labels", str(LABELS), "--workers", "2"])
+    status = main(["import_dicom", str(tree), str(output), "--labels", str(LABELS), "--workers", workers])
     screen = capfd.readouterr()
     assert status == 0
     assert "1 cases of 1 patients imported, 5 refused" in screen.out
@@ -289,3 +289,10 @@ def test_options_are_checked(dicom: Any, tmp_path: Path, capsys: Any) -> None:
         assert main(["import_dicom", *arguments]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_structure_sets_without_images_are_told(dicom: Any, tmp_path: Path) -> None:
+    series = dicom.series(tmp_path / "x", IMAGE)
+    dicom.rtstruct(tmp_path / "e" / "s.dcm", series, rois(dicom, series.affine))
+    assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), workers=1) == 1
+    assert report(tmp_path / "o")[0]["finding"] == "the folder holds structure sets but no images"
