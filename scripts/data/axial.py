@@ -26,7 +26,7 @@ def to_axial(
     from monai.transforms import Compose, Orientation, Spacing
 
     path = Compose([
-        Orientation(axcodes="LPS", labels=(("R", "L"), ("A", "P"), ("I", "S"))),
+        Orientation(axcodes="LPS"),
         Spacing(pixdim=spacing, mode="nearest" if label else "bilinear", padding_mode="border", align_corners=True),
     ])  # fmt: skip
     volume = path(MetaTensor(np.asarray(array[None], dtype=np.float32), affine=torch.as_tensor(affine)))

@@ -82,7 +82,9 @@ def import_dicom(
     return 0 if cases else 1
 
 
-def import_tree(dicom_dir: str | Path, output: Path, wanted: Wanted, table: str | Path, workers: int) -> list[Outcome]:
+def import_tree(
+    dicom_dir: str | Path, output: Path, wanted: Wanted, table: str | Path, workers: int, public: str = ""
+) -> list[Outcome]:
     """Convert what is wanted of a DICOM tree; writes images, labels and the pseudonym table.
 
     Args:
@@ -91,6 +93,7 @@ def import_tree(dicom_dir: str | Path, output: Path, wanted: Wanted, table: str 
         wanted: what to take.
         table: file of the pseudonym table; empty for the default.
         workers: processes.
+        public: name of a public data set, see `PseudonymTable`.
 
     Returns:
         What became of every case, ordered by pseudonym; imported ones with their datalist entries.
@@ -109,7 +112,7 @@ def import_tree(dicom_dir: str | Path, output: Path, wanted: Wanted, table: str 
         raise CaseError(
             "--table", "the pseudonym table would lie inside the data set", "choose a file outside --output_dir"
         )
-    pseudonyms = PseudonymTable(secret)
+    pseudonyms = PseudonymTable(secret, public)
     tree = scan_tree(root, int(workers))
     if not tree.series and not tree.damaged:
         hint = "unpack the archives in it" if tree.archives else "pass the folder of the DICOM export"

@@ -22,16 +22,19 @@ class PseudonymTable:
 
     Args:
         path: the JSON file; read if it exists.
+        public: name of a public data set, whose patients are no secret: the key is then made from it, so that everybody
+            gets the same names and the same seeded split.
 
     Raises:
         CaseError: the file exists and is not such a table.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, public: str = "") -> None:
         self.path = Path(path)
         self.content: dict[str, Any] = {
             "note": "links pseudonyms to patients: keep it secret, and keep it to import later scans of the same patients",
-            "key": secrets.token_hex(32), "patients": {}, "studies": {}, "series": {}, "files": {},
+            "key": hashlib.sha256(public.encode()).hexdigest() if public else secrets.token_hex(32),
+            "patients": {}, "studies": {}, "series": {}, "files": {},
         }  # fmt: skip
         if self.path.exists():
             name, remedy = "pseudonym table", "pass the file of an earlier import as --table, or a name that is free"
