@@ -8,6 +8,7 @@ from custom_networks.datalist import case_name, fold_split, inference_cases, rea
 from custom_networks.errors import CaseError
 from custom_networks.gynbt_encoder import GynBTEncoder
 from custom_networks.gynbtnet import GynBTNet
+from custom_networks.label_inferer import LabelMapInferer
 from custom_networks.losses import ParameterNormLoss
 from custom_networks.mapped import LoadMappedCropd, LoadMappedd, mapped_transforms
 from custom_networks.masked_autoencoder import MaskedReconstructionLoss, SparseMaskedAutoencoder
@@ -25,6 +26,7 @@ __all__ = [
     "ChunkedDiceCELoss",
     "GynBTEncoder",
     "GynBTNet",
+    "LabelMapInferer",
     "LoadMappedCropd",
     "LoadMappedd",
     "MaskedReconstructionLoss",
