@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,10 +84,8 @@ def hold_out(cases: Sequence[dict[str, Any]], share: float, seed: int) -> None:
         share: fraction of cases in fold 0.
         seed: another seed gives another choice.
     """
-    patients = sorted(
-        {str(case["patient"]) for case in cases}, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).hexdigest()
-    )
-    sizes = {p: sum(str(case["patient"]) == p for case in cases) for p in patients}
+    sizes = Counter(str(case["patient"]) for case in cases)
+    patients = sorted(sizes, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).hexdigest())
     held: set[str] = set()
     wanted, count = share * len(cases), 0
     for patient in patients:

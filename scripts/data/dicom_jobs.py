@@ -76,7 +76,7 @@ def plan_jobs(
             notes.append(f"{series.duplicates} duplicate files were left out")
         if not series["PatientID"]:
             notes.append("it has no patient identity; check that patients are told apart")
-        sources = _sources(case, patient, mine, wanted)
+        sources = _sources(case, patient, mine, wanted, notes)
         if isinstance(sources, Outcome):
             outcomes.append(sources)
             continue
@@ -160,8 +160,10 @@ def _belonging(
     return mine, notes
 
 
-def _sources(case: str, patient: str, mine: Sequence[Structures], wanted: Wanted) -> list[LabelSource] | Outcome:
-    sources = []
+def _sources(
+    case: str, patient: str, mine: Sequence[Structures], wanted: Wanted, notes: list[str]
+) -> list[LabelSource] | Outcome:
+    sources: list[LabelSource] = []
     for rule in wanted.rules:
         matching = [(one, [roi for roi in one.rois if rule.matches(roi)]) for one in mine]
         matching = [(one, rois) for one, rois in matching if rois]
@@ -170,6 +172,14 @@ def _sources(case: str, patient: str, mine: Sequence[Structures], wanted: Wanted
                            "choose one with --structure_set, a pattern for its label or description")  # fmt: skip
         if matching:
             one, rois = matching[0]
+            if len(rois) > 1:
+                notes.append(f"label '{rule.name}' is the union of {len(rois)} ROIs")
+            for other in sources:
+                both = {roi.number for roi in rois} & set(other.numbers) if other.file == one.file else set()
+                if both:
+                    notes.append(
+                        f"{len(both)} ROIs match '{other.rule.name}' and '{rule.name}'; the latter has their voxels"
+                    )
             sources.append(LabelSource(rule, one.file, one.seg, tuple(roi.number for roi in rois)))
         elif not wanted.allow_missing:
             return refused(

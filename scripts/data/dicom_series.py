@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 SCOUT = re.compile(r"scout|locali[sz]er|survey|surview|topogram", re.IGNORECASE)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 NOT_IMAGES = {"RTSTRUCT", "SEG"}
 TAGS = (
     "SOPClassUID", "SOPInstanceUID", "StudyDate", "StudyTime", "Modality", "SeriesDescription", "ImageType",
@@ -196,8 +197,8 @@ def scan_tree(root: str | Path, workers: int = 1) -> Tree:
         The tree; a SOPInstanceUID that occurs twice in a series is kept once and counted.
     """
     files = sorted(p for p in Path(root).rglob("*") if p.is_file())
-    archives = [f for f in files if f.suffix.lower() in {".zip", ".tar", ".tgz", ".7z", ".rar"}]
-    files = [f for f in files if f not in set(archives)]
+    archives = [f for f in files if f.suffix.lower() in ARCHIVES]
+    files = [f for f in files if f.suffix.lower() not in ARCHIVES]
     tree = Tree({}, [], archives, 0)
     seen: dict[str, dict[str, Header]] = defaultdict(dict)
     for file, header in zip(files, parallel(read_header, files, workers, "headers", 64), strict=True):

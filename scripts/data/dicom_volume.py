@@ -117,7 +117,7 @@ def order_slices(case: str, slices: Sequence[Slice]) -> tuple[list[Slice], np.nd
     drift = step - gap * normal
     angle = math.degrees(math.atan2(float(np.linalg.norm(drift)), gap))
     pixel = min(first.spacing)
-    if np.linalg.norm(drift) * (len(ordered) - 1) > 0.5 * pixel and angle > 0.05:
+    if np.linalg.norm(drift) * (len(ordered) - 1) > 0.25 * pixel and angle > 0.02:
         raise CaseError(
             case, f"its slices are sheared by {angle:.1f} degrees (gantry tilt)",
             "resample it to a straight stack with the scanner's or planning system's software and export that",

@@ -151,6 +151,31 @@ class DicomWriter:
                 found.append((index @ affine.T)[:, :3])
         return found
 
+    def seg(self, files: list[Path], masks: np.ndarray, path: Path, kind: str = "BINARY") -> Path:
+        """`masks` (slices, rows, columns, segments) in the order of the files."""
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+
+        names = ["uterus", "tumour"][: masks.shape[-1]]
+        segments = [
+            hd.seg.SegmentDescription(
+                segment_number=i, segment_label=name, segmented_property_category=codes.SCT.Tissue,
+                segmented_property_type=codes.SCT.Tissue, algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+            )
+            for i, name in enumerate(names, 1)
+        ]  # fmt: skip
+        sources = [pydicom.dcmread(f) for f in files]
+        for ds in sources:
+            ds.PatientBirthDate, ds.PatientSex, ds.AccessionNumber, ds.StudyTime, ds.StudyID = "", "", "", "", ""
+            ds.ReferringPhysicianName = ""
+        seg = hd.seg.Segmentation(
+            source_images=sources, pixel_array=masks, segmentation_type=kind, segment_descriptions=segments,
+            series_instance_uid=hd.UID(), series_number=9, sop_instance_uid=hd.UID(), instance_number=1, manufacturer="m",
+            manufacturer_model_name="m", software_versions="1", device_serial_number="1",
+        )  # fmt: skip
+        seg.save_as(path)
+        return path
+
 
 @pytest.fixture(scope="session")
 def dicom() -> DicomWriter:

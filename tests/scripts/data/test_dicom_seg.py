@@ -3,40 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import highdicom as hd
 import numpy as np
-import pydicom
 import pytest
-from pydicom.sr.codedict import codes
 
 from custom_networks.errors import CaseError
 from scripts.data.dicom_seg import read_seg, segment_to_mask
 from scripts.data.dicom_volume import read_volume
 
 ARRAY = np.arange(14 * 11 * 8).reshape(14, 11, 8).astype(np.int16)
-
-
-def write_seg(files: list[Path], masks: np.ndarray, path: Path, kind: str = "BINARY") -> Path:
-    """`masks` (slices, rows, columns, segments) in the order of the files."""
-    names = ["uterus", "tumour"][: masks.shape[-1]]
-    segments = [
-        hd.seg.SegmentDescription(
-            segment_number=i, segment_label=name, segmented_property_category=codes.SCT.Tissue,
-            segmented_property_type=codes.SCT.Tissue, algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for i, name in enumerate(names, 1)
-    ]  # fmt: skip
-    sources = [pydicom.dcmread(f) for f in files]
-    for ds in sources:
-        ds.PatientBirthDate, ds.PatientSex, ds.AccessionNumber, ds.StudyTime, ds.StudyID = "", "", "", "", ""
-        ds.ReferringPhysicianName = ""
-    seg = hd.seg.Segmentation(
-        source_images=sources, pixel_array=masks, segmentation_type=kind, segment_descriptions=segments,
-        series_instance_uid=hd.UID(), series_number=9, sop_instance_uid=hd.UID(), instance_number=1, manufacturer="m",
-        manufacturer_model_name="m", software_versions="1", device_serial_number="1",
-    )  # fmt: skip
-    seg.save_as(path)
-    return path
 
 
 @pytest.fixture
@@ -48,11 +22,11 @@ def drawn(dicom: Any, tmp_path: Path) -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
-def test_overlapping_segments_come_back_on_the_image_grid(drawn: Any, tmp_path: Path, kind: str) -> None:
+def test_overlapping_segments_come_back_on_the_image_grid(drawn: Any, dicom: Any, tmp_path: Path, kind: str) -> None:
     series, outer, inner = drawn
     stack = np.stack([outer, inner], -1).transpose(2, 1, 0, 3)
     # frames in reverse, and empty ones left out: the planes are found by position
-    path = write_seg(
+    path = dicom.seg(
         series.files[::-1], stack[::-1].astype(np.uint8 if kind == "BINARY" else np.float32), tmp_path / "seg.dcm", kind
     )
     found = read_seg(path)
@@ -67,9 +41,9 @@ def test_overlapping_segments_come_back_on_the_image_grid(drawn: Any, tmp_path: 
         assert mask.notes == []
 
 
-def test_seg_on_another_grid_is_refused(drawn: Any, tmp_path: Path) -> None:
+def test_seg_on_another_grid_is_refused(drawn: Any, dicom: Any, tmp_path: Path) -> None:
     series, outer, _ = drawn
-    path = write_seg(series.files, outer.transpose(2, 1, 0)[..., None].astype(np.uint8), tmp_path / "seg.dcm")
+    path = dicom.seg(series.files, outer.transpose(2, 1, 0)[..., None].astype(np.uint8), tmp_path / "seg.dcm")
     coarse = series.affine @ np.diag([2, 1, 1, 1])
     with pytest.raises(CaseError, match="other voxels than the image"):
         segment_to_mask("c", path, 1, coarse, (7, 11, 8))
@@ -86,9 +60,9 @@ def test_seg_on_another_grid_is_refused(drawn: Any, tmp_path: Path) -> None:
     assert "lie outside the image" in cut.notes[0]
 
 
-def test_damaged_seg_is_refused(drawn: Any, tmp_path: Path) -> None:
+def test_damaged_seg_is_refused(drawn: Any, dicom: Any, tmp_path: Path) -> None:
     series, outer, _ = drawn
-    path = write_seg(series.files, outer.transpose(2, 1, 0)[..., None].astype(np.uint8), tmp_path / "seg.dcm")
+    path = dicom.seg(series.files, outer.transpose(2, 1, 0)[..., None].astype(np.uint8), tmp_path / "seg.dcm")
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(CaseError, match="SEG cannot be read"):
         segment_to_mask("c", path, 1, series.affine, (14, 11, 8))

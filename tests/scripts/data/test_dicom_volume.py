@@ -47,6 +47,25 @@ def test_compressed_pixels_are_read(dicom: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume("c", written.files)[0].array, ARRAY)
 
 
+def test_lossless_jpeg_is_read_where_pydicom_has_no_decoder(dicom: Any, tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    written = dicom.series(tmp_path, ARRAY + 600, edit=lambda ds, z: setattr(ds, "RescaleSlope", 2))
+    for z, file in enumerate(written.files):
+        ds = pydicom.dcmread(file)
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(tmp_path / "compressed.dcm"))
+        writer.UseCompressionOn()
+        writer.SetCompressor("JPEG")
+        writer.Execute(sitk.GetImageFromArray((ARRAY[:, :, z].T + 600).astype(np.uint16)[None]))
+        compressed = pydicom.dcmread(tmp_path / "compressed.dcm")
+        ds.file_meta.TransferSyntaxUID, ds.PixelData = compressed.file_meta.TransferSyntaxUID, compressed.PixelData
+        ds["PixelData"].VR, ds.PixelRepresentation, ds.RescaleIntercept = "OB", 0, -1200
+        ds.save_as(file)
+    assert ds.file_meta.TransferSyntaxUID.name.startswith("JPEG Lossless")
+    np.testing.assert_array_equal(read_volume("c", written.files)[0].array, ARRAY * 2)
+
+
 def shift(axis: int, amount: float, when: Callable[[int], bool]) -> Callable[[Any, int], None]:
     def edit(ds: Any, z: int) -> None:
         if when(z):

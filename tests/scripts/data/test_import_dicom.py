@@ -296,3 +296,36 @@ def test_structure_sets_without_images_are_told(dicom: Any, tmp_path: Path) -> N
     dicom.rtstruct(tmp_path / "e" / "s.dcm", series, rois(dicom, series.affine))
     assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), workers=1) == 1
     assert report(tmp_path / "o")[0]["finding"] == "the folder holds structure sets but no images"
+
+
+def test_segments_of_a_seg_become_labels(dicom: Any, tmp_path: Path) -> None:
+    series = dicom.series(tmp_path / "e" / "i", IMAGE, dicom.affine("sagittal"))
+    stack = np.stack([ORGAN, TUMOUR], -1).transpose(2, 1, 0, 3).astype(np.uint8)
+    dicom.seg(series.files, stack, tmp_path / "e" / "seg.dcm")
+    assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), {"organ": "uterus", "tumor": "#2"}, workers=1) == 0
+    (case,) = read_datalist(tmp_path / "o" / "datalist.json")
+    np.testing.assert_array_equal(voxels(case["label"]), ORGAN.astype(int) + (ORGAN & TUMOUR))
+
+
+def test_rois_that_match_twice_are_told(dicom: Any, tmp_path: Path) -> None:
+    series = dicom.series(tmp_path / "e" / "i", IMAGE)
+    dicom.rtstruct(tmp_path / "e" / "s.dcm", series, rois(dicom, series.affine, ("cervix", "cervix tumour")))
+    spec = {"organ": "cervix", "tumor": "tumour"}
+    assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), spec, workers=1) == 0
+    notes = report(tmp_path / "o")[0]["notes"]
+    assert (
+        notes == "label 'organ' is the union of 2 ROIs; 1 ROIs match 'organ' and 'tumor'; the latter has their voxels"
+    )
+
+
+def test_real_export_equals_the_independent_voxelisation(samples: Path, tmp_path: Path) -> None:
+    assert import_dicom(str(samples / "rtstruct"), str(tmp_path / "o"), {"tumor": "GTV_Mass"}, workers=1) == 0
+    found = {voxels(c["label"]).sum(): c for c in read_datalist(tmp_path / "o" / "datalist.json")}
+    assert len(found) == 2
+    for name in ("sts_002", "sts_003"):
+        label = voxels(str(samples / "sts_t1" / "labels" / f"{name}.nii.gz"))
+        case = found[int(label.sum())]
+        np.testing.assert_array_equal(voxels(case["label"]), label)
+        np.testing.assert_array_equal(
+            voxels(case["image"]), voxels(str(samples / "sts_t1" / "images" / f"{name}.nii.gz"))
+        )
