@@ -17,10 +17,13 @@ from tqdm import tqdm
 
 from custom_networks.errors import CaseError
 from scripts.data.phantom_anatomy import TUMOR_MM
-from scripts.data.phantom_mr import PhantomCase, Protocol, make_mr_case
+from scripts.data.phantom_ct import LABELS as CT_LABELS
+from scripts.data.phantom_ct import make_ct_case
+from scripts.data.phantom_image import PhantomCase, Protocol
+from scripts.data.phantom_mr import make_mr_case
 
 MR_LABELS = {"0": "background", "1": "organ", "2": "tumor"}
-MODALITIES = ("mr",)
+MODALITIES = {"mr": (make_mr_case, MR_LABELS), "ct": (make_ct_case, CT_LABELS)}
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,15 @@ def _pair(name: str, value: Any, least: float, most: float) -> tuple[float, floa
     return low, high
 
 
+def _switch(name: str, value: Any) -> bool:
+    """True or False from the command line, where `false` in small letters arrives as a word."""
+    known = {"true": True, "false": False}
+    word = str(value).lower()
+    if word not in known:
+        raise CaseError("phantom", f"--{name} is {value!r}", "write true or false")
+    return known[word]
+
+
 def _check(cases: int, test: int, time_points: int, sizes: dict[str, float | None]) -> None:
     for name, value in {"cases": cases, "time_points": time_points, **sizes}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
@@ -116,44 +128,48 @@ def _check(cases: int, test: int, time_points: int, sizes: dict[str, float | Non
 def phantom(
     modality: str = "mr", cases: int = 20, seed: int = 0, output: str = "phantom", test: int = 0, folds: int = 5,
     time_points: int = 3, plane: str | None = None, spacing: float | None = None, thickness: float | None = None,
-    matrix: int | None = None, slices: int | None = None, tumor_mm: Sequence[float] = TUMOR_MM, workers: int = 0,
+    matrix: int | None = None, slices: int | None = None, tumor_mm: Sequence[float] = TUMOR_MM, labelled: bool = True, workers: int = 0,
 ) -> None:  # fmt: skip
     """Write a synthetic cohort: images, labels, datalist.json (patient-grouped folds) and phantom.json (what was drawn).
 
     Args:
-        modality: mr (T2w, labels 1 organ and 2 tumor).
+        modality: mr (T2w; 1 organ, 2 tumor) or ct (planning CT with applicator; 1 HR-CTV, 2 bladder, 3 rectum,
+            4 uterus, 5 sigmoid).
         cases: number of images.
         seed: the same seed gives the same files.
         output: folder to write to.
         test: images kept as `testing`, of patients who have none in training.
         folds: number of folds; fewer when there are fewer patients.
         time_points: most images of one patient.
-        plane: axial or sagittal; drawn where not given.
-        spacing: in plane, in mm; drawn from 0.4 to 0.7 where not given.
-        thickness: slice spacing in mm; drawn from 3 to 6 where not given.
+        plane: axial or sagittal; drawn where not given. CT is axial.
+        spacing: in plane, in mm; drawn from 0.4 to 0.7 (CT: 0.31 to 1.17) where not given.
+        thickness: slice spacing in mm; drawn from 3 to 6 (CT: 1) where not given.
         matrix: samples in plane; from the field of view where not given. Small values make small, quick volumes.
         slices: number of slices; from the organ's extent where not given.
         tumor_mm: range of the longest tumour diameter at the first time point, within 5 to 60 mm.
+        labelled: False writes images alone, for pretraining.
         workers: processes; 0 takes one per core, four at most.
     """
     if modality not in MODALITIES:
         raise CaseError("phantom", f"--modality is {modality!r}", f"choose one of {', '.join(MODALITIES)}")
+    if modality == "ct" and plane == "sagittal":
+        raise CaseError("phantom", "--plane is 'sagittal' for ct", "leave it out: a planning CT is axial")
     if plane not in {None, "axial", "sagittal"}:
         raise CaseError("phantom", f"--plane is {plane!r}", "choose axial or sagittal")
     sizes = {"spacing": spacing, "thickness": thickness, "matrix": matrix, "slices": slices, "folds": folds}
     _check(cases, test, time_points, sizes)
-    make = partial(
-        _make_mr, seed, Protocol(plane, spacing, thickness, matrix, slices), _pair("tumor_mm", tumor_mm, *TUMOR_MM)
-    )
+    draw, labels = MODALITIES[modality]
+    labelled = _switch("labelled", labelled)
+    protocol = Protocol(plane, spacing, thickness, matrix, slices)
+    make = partial(_make, draw, seed, protocol, _pair("tumor_mm", tumor_mm, *TUMOR_MM))
     folder = Path(output)
-    for kind in ("images", "labels"):
+    for kind in ("images", "labels") if labelled else ("images",):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    entries = _write_all(cohort(cases, seed, time_points, test, folds), make, folder, True, workers)
-    content: dict[str, Any] = {
-        "name": f"phantom {modality} seed {seed}",
-        "labels": MR_LABELS,
-        "modality": modality.upper(),
-    }
+    entries = _write_all(cohort(cases, seed, time_points, test, folds), make, folder, labelled, workers)
+    content: dict[str, Any] = {"name": f"phantom {modality} seed {seed}"}
+    if labelled:
+        content["labels"] = labels
+    content["modality"] = modality.upper()
     plain = [{k: v for k, v in entry.items() if k != "info"} for entry in entries]
     content["training"] = [entry for entry in plain if "fold" in entry]
     content["testing"] = [entry for entry in plain if "fold" not in entry]
@@ -166,8 +182,15 @@ def phantom(
     )
 
 
-def _make_mr(seed: int, protocol: Protocol, tumor_mm: tuple[float, float], patient: int, visit: int) -> PhantomCase:
-    return make_mr_case(seed, patient, visit, protocol, tumor_mm)
+def _make(
+    draw: Callable[..., PhantomCase],
+    seed: int,
+    protocol: Protocol,
+    tumor_mm: tuple[float, float],
+    patient: int,
+    visit: int,
+) -> PhantomCase:
+    return draw(seed, patient, visit, protocol, tumor_mm)
 
 
 def _write_all(

@@ -39,7 +39,7 @@ def _dome(anatomy: Anatomy, grid: Grid, box: Box, distance: Array) -> Array:
         + np.float32(0.10) * np.clip(ahead, 0, 2) ** 2
     )
     side = np.clip(np.abs(x) / np.float32(semi[0]) - np.float32(0.4), 0, 1) * np.float32(0.12)
-    return np.asarray(distance - np.clip(shift - side, -0.35, 0.35) * np.float32(semi[2] * 0.9), dtype=np.float32)
+    return np.asarray(distance - np.clip(shift - side, -0.35, 0.14) * np.float32(semi[2] * 0.9), dtype=np.float32)
 
 
 @dataclass

@@ -87,7 +87,7 @@ def test_time_points_of_one_patient_occur() -> None:
     [
         ({"modality": "pet"}, "modality"), ({"cases": 0}, "cases"), ({"cases": 2, "test": 2}, "test"),
         ({"plane": "coronal"}, "plane"), ({"spacing": -1}, "spacing"), ({"tumor_mm": (3, 40)}, "tumor_mm"),
-        ({"tumor_mm": 20}, "tumor_mm"), ({"slices": 0}, "slices"),
+        ({"tumor_mm": 20}, "tumor_mm"), ({"slices": 0}, "slices"), ({"labelled": "perhaps"}, "labelled"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused_in_one_sentence(options: dict[str, object], words: str, tmp_path: Path) -> None:

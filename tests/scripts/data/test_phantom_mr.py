@@ -7,7 +7,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, distance
 
 from scripts.data.phantom_anatomy import sample_anatomy
-from scripts.data.phantom_mr import PhantomCase, Protocol, acquisition, make_mr_case, pose
+from scripts.data.phantom_image import PhantomCase, Protocol, pose
+from scripts.data.phantom_mr import acquisition, make_mr_case
 
 SMALL = Protocol(matrix=96, slices=20)
 
