@@ -69,7 +69,7 @@ def write_datalist(
         path: the JSON file.
         name: name of the data set.
         labels: label value to name, background included; empty for unlabelled data.
-        modality: `MRI` or `CT`.
+        modality: `MR` or `CT`.
         training: cases, each with `case`, `patient`, `image`, where labelled `label`, where split `fold`; file paths
             relative to the datalist's folder, with forward slashes.
         testing: cases of the held-out set.

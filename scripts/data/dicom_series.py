@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -196,10 +197,15 @@ def scan_tree(root: str | Path, workers: int = 1) -> Tree:
     Returns:
         The tree; a SOPInstanceUID that occurs twice in a series is kept once and counted.
     """
-    files = sorted(p for p in Path(root).rglob("*") if p.is_file())
+    # a folder that may not be read is a fault to tell, not one to pass over
+    closed: list[Path] = []
+    walk = os.walk(root, onerror=lambda error: closed.append(Path(str(error.filename))))
+    files = sorted(Path(folder, name) for folder, _, names in walk for name in names)
+    # a broken link is told as damaged; pipes and the like would block
+    files = [f for f in files if f.is_file() or f.is_symlink()]
     archives = [f for f in files if f.suffix.lower() in ARCHIVES]
     files = [f for f in files if f.suffix.lower() not in ARCHIVES]
-    tree = Tree({}, [], archives, 0)
+    tree = Tree({}, closed, archives, 0)
     seen: dict[str, dict[str, Header]] = defaultdict(dict)
     for file, header in zip(files, parallel(read_header, files, workers, "headers", 64), strict=True):
         if isinstance(header, str):

@@ -11,7 +11,7 @@ from scripts.data.cohort_totalsegmentator import SPLITS, import_totalsegmentator
 from scripts.data.cohorts import CCTH_LABELS, COHORTS, Cohort, hold_out
 from scripts.data.datalist_file import write_datalist
 from scripts.data.dicom_jobs import Wanted
-from scripts.data.import_dicom import MODALITIES, import_tree
+from scripts.data.import_dicom import import_tree, whole
 from scripts.data.import_report import IMPORTED, REFUSED, Outcome, summary, write_report
 from scripts.data.label_spec import parse_labels
 from scripts.data.totalsegmentator_classes import CLASSES_V1
@@ -68,16 +68,16 @@ def import_cohort(
             raise CaseError(key, f"{option} applies to {owner} alone", f"leave {option} out")
     if not source.is_dir():
         raise CaseError(key, f"{source} is not a folder", "pass the folder of the unpacked download")
-    chosen = COHORTS[key]
+    chosen, workers = COHORTS[key], whole("--workers", workers)
     splits = published_split(source) if official_split else {}
     rules = tuple(parse_labels(CCTH_LABELS)) if key == "ccth" else ()
     if chosen.kind == "dicom":
         wanted = Wanted(rules, chosen.modality, "", "", chosen.min_slices, bool(allow_missing), bool(axial))
-        outcomes = import_tree(source, output, wanted, table, int(workers), public=key)
+        outcomes = import_tree(source, output, wanted, table, workers, public=key)
     elif chosen.kind == "nifti":
-        outcomes = import_nifti(key, chosen, source, output, bool(copy), int(workers))
+        outcomes = import_nifti(key, chosen, source, output, bool(copy), workers)
     else:
-        outcomes = import_totalsegmentator(source, output, bool(allow_missing), bool(copy), int(workers))
+        outcomes = import_totalsegmentator(source, output, bool(allow_missing), bool(copy), workers)
     if not any(one.case for one in outcomes):
         raise CaseError(
             key, "the folder holds no scan of this data set", f"unpack the download there ({chosen.source})"
@@ -86,12 +86,12 @@ def import_cohort(
         _refuse_unknown(outcomes, splits)
     cases: list[dict[str, Any]] = [dict(one.entry) for one in outcomes if one.outcome == IMPORTED]
     report = write_report(output / "import_report.csv", outcomes)
-    training, testing = _sections(cases, key, chosen, splits, int(seed))
+    training, testing = _sections(cases, key, chosen, splits, seed)
     if cases:
         labels = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
         if key == "totalsegmentator":
             labels = dict(enumerate(("background", *CLASSES_V1)))
-        write_datalist(output / "datalist.json", chosen.title, labels, MODALITIES[chosen.modality], training, testing)
+        write_datalist(output / "datalist.json", chosen.title, labels, chosen.modality, training, testing)
     print(summary(outcomes, report))
     print(_count(key, chosen, len(cases)))
     return 0 if cases else 1

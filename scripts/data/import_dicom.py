@@ -15,7 +15,7 @@ from scripts.data.import_report import IMPORTED, Outcome, summary, write_report
 from scripts.data.label_spec import parse_labels
 from scripts.data.pseudonyms import PseudonymTable
 
-MODALITIES = {"MR": "MRI", "CT": "CT"}
+MODALITIES = ("MR", "CT")
 
 
 def import_dicom(
@@ -69,15 +69,13 @@ def import_dicom(
     output = Path(str(output_dir))
     rules = parse_labels(labels)
     wanted = Wanted(tuple(rules), str(modality).upper(), checked_pattern("--description", description),
-                    checked_pattern("--structure_set", structure_set), int(min_slices), bool(allow_missing))  # fmt: skip
+                    checked_pattern("--structure_set", structure_set), whole("--min_slices", min_slices), bool(allow_missing))  # fmt: skip
     outcomes = import_tree(dicom_dir, output, wanted, table, workers)
     cases = [one.entry for one in outcomes if one.outcome == IMPORTED]
     report = write_report(output / "import_report.csv", outcomes)
     if cases:
         named = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
-        write_datalist(
-            output / "datalist.json", str(name) or output.resolve().name, named, MODALITIES[wanted.modality], cases
-        )
+        write_datalist(output / "datalist.json", str(name) or output.resolve().name, named, wanted.modality, cases)
     print(summary(outcomes, report))
     return 0 if cases else 1
 
@@ -112,17 +110,41 @@ def import_tree(
         raise CaseError(
             "--table", "the pseudonym table would lie inside the data set", "choose a file outside --output_dir"
         )
+    workers = whole("--workers", workers)
     pseudonyms = PseudonymTable(secret, public)
-    tree = scan_tree(root, int(workers))
+    tree = scan_tree(root, workers)
     if not tree.series and not tree.damaged:
         hint = "unpack the archives in it" if tree.archives else "pass the folder of the DICOM export"
         raise CaseError("--dicom_dir", "the folder holds no DICOM files", hint)
-    jobs, outcomes = plan_jobs(tree, wanted, pseudonyms, output, int(workers))
-    # before the first image: an interrupted import must not leave pseudonyms that nobody can resolve
-    pseudonyms.save()
-    output.mkdir(parents=True, exist_ok=True)
+    jobs, outcomes = plan_jobs(tree, wanted, pseudonyms, output, workers)
+    try:
+        # before the first image: an interrupted import must not leave pseudonyms that nobody can resolve
+        pseudonyms.save()
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaseError(
+            "--output_dir", f"it cannot be written ({type(error).__name__})", "choose another folder"
+        ) from None
     # the order of the pseudonyms, since that of the identities they stand for says something about them
-    return sorted(parallel(convert, jobs, int(workers), "cases") + outcomes, key=lambda one: (not one.case, one.case))
+    return sorted(parallel(convert, jobs, workers, "cases") + outcomes, key=lambda one: (not one.case, one.case))
+
+
+def whole(option: str, value: object) -> int:
+    """Return a positive whole number.
+
+    Args:
+        option: the option's name, for the message.
+        value: what was passed.
+
+    Returns:
+        The number.
+
+    Raises:
+        CaseError: it is not one.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CaseError(option, f"{value!r} is not a whole number above zero", "pass for example 2")
+    return value
 
 
 def checked_pattern(option: str, pattern: object) -> str:

@@ -13,9 +13,7 @@ from scripts.data.datalist_file import atomic_file, write_datalist, write_nifti,
 
 def test_datalist_reads_back_in_monai_and_here(tmp_path: Path) -> None:
     case = {"case": "p1_t1", "patient": "p1", "image": "images/p1_t1.nii.gz", "label": "labels/p1_t1.nii.gz", "fold": 0}
-    path = write_datalist(
-        tmp_path / "d" / "datalist.json", "x", {"10": "b", "2": "a", "0": "background"}, "MRI", [case]
-    )
+    path = write_datalist(tmp_path / "d" / "datalist.json", "x", {"10": "b", "2": "a", "0": "background"}, "MR", [case])
     content = json.loads(path.read_text())
     assert list(content["labels"]) == ["0", "2", "10"]
     assert content["testing"] == []

@@ -232,7 +232,7 @@ def test_ccth_tells_rois_apart_by_colour_and_keeps_sagittal(dicom: Any, tmp_path
     organ, tumour, _ = ccth(dicom, tmp_path / "d" / "CCTH")
     assert import_cohort("ccth", str(tmp_path / "d"), str(tmp_path / "o"), workers=1) == 0
     content = json.loads((tmp_path / "o" / "datalist.json").read_text())
-    assert (content["training"], content["modality"]) == ([], "MRI")
+    assert (content["training"], content["modality"]) == ([], "MR")
     assert content["labels"] == {"0": "background", "1": "organ", "2": "tumor"}
     cases = read_datalist(tmp_path / "o" / "datalist.json", section="testing")
     assert sorted(c["case"].split("_")[1] for c in cases) == ["t1", "t1", "t2", "t3"]

@@ -14,6 +14,8 @@ from custom_networks.checks import check_cases
 from custom_networks.datalist import read_datalist
 from scripts.__main__ import main
 from scripts.data.import_dicom import import_dicom
+from scripts.data.phantom_image import Protocol
+from scripts.data.phantom_mr import make_mr_case
 
 X, Y, Z = np.mgrid[:24, :18, :10]
 IMAGE = (X * 7 + Y * 3 + Z).astype(np.int16)
@@ -66,7 +68,7 @@ def test_tree_becomes_a_datalist_that_passes_the_check(dicom: Any, tmp_path: Pat
     )
     content = json.loads((output / "datalist.json").read_text())
     assert content["labels"] == {"0": "background", "1": "organ", "2": "tumor"}
-    assert (content["name"], content["modality"]) == ("mr", "MRI")
+    assert (content["name"], content["modality"]) == ("mr", "MR")
     cases = read_datalist(output / "datalist.json")
     assert len(cases) == 3
     assert sorted(c["case"].split("_", 1)[1] for c in cases) == ["t1", "t1", "t2"]
@@ -277,6 +279,7 @@ def test_roi_names_do_no_harm(dicom: Any, tmp_path: Path, name: str) -> None:
 def test_options_are_checked(dicom: Any, tmp_path: Path, capsys: Any) -> None:
     out = str(tmp_path / "o")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("in the way")
     dicom.series(tmp_path / "e", IMAGE)
     for arguments, words in [
         ([str(tmp_path / "none"), out], "is not a folder"),
@@ -284,6 +287,9 @@ def test_options_are_checked(dicom: Any, tmp_path: Path, capsys: Any) -> None:
         ([str(tmp_path / "e"), out, "--modality", "US"], "choose one of MR, CT"),
         ([str(tmp_path / "e"), out, "--description", "a("], "not a regular expression"),
         ([str(tmp_path / "e"), out, "--labels", "organ"], "not a mapping"),
+        ([str(tmp_path / "e"), out, "--min_slices", "few"], "not a whole number"),
+        ([str(tmp_path / "e"), out, "--workers", "0"], "not a whole number"),
+        ([str(tmp_path / "e"), f"{tmp_path}/file/o"], "cannot be written"),
         ([str(tmp_path / "e"), out, "--table", f"{out}/t.json"], "inside the data set"),
     ]:
         assert main(["import_dicom", *arguments]) == 2
@@ -329,3 +335,29 @@ def test_real_export_equals_the_independent_voxelisation(samples: Path, tmp_path
         np.testing.assert_array_equal(
             voxels(case["image"]), voxels(str(samples / "sts_t1" / "images" / f"{name}.nii.gz"))
         )
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_phantom_as_dicom_reads_back(dicom: Any, tmp_path: Path, seed: int) -> None:
+    """Sagittal, not square, organ as a ring round the tumour, both ROIs of one name, told apart by colour."""
+    case = make_mr_case(seed, protocol=Protocol("sagittal", spacing=1.4, thickness=5.0))
+    image, label = case.image[:, 8:-12], case.label[:, 8:-12]
+    shift = np.eye(4)
+    shift[1, 3] = 8
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ case.affine @ shift
+    series = dicom.series(tmp_path / "e" / "i", image, affine)
+    drawn = [
+        (4, "Contour", CYAN, dicom.outlines(label == 2, affine)),
+        (5, "Contour", MAGENTA, dicom.outlines(label == 1, affine)),
+    ]
+    dicom.rtstruct(tmp_path / "e" / "s.dcm", series, drawn)
+    spec = {"organ": "rgb(255,0,255)", "tumor": "rgb(0,235,235)"}
+    assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), spec, workers=1) == 0
+    (entry,) = read_datalist(tmp_path / "o" / "datalist.json")
+    expected = nib.as_closest_canonical(nib.Nifti1Image(label, case.affine @ shift))
+    found = nib.as_closest_canonical(nib.load(entry["label"]))
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-3)
+    for value in (1, 2):
+        a, b = np.asanyarray(found.dataobj) == value, np.asanyarray(expected.dataobj) == value
+        assert b.any(axis=(1, 2)).sum() >= 2
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.98
