@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from monai.data.meta_tensor import MetaTensor
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.loss import _Loss
 
 
 class _DiceCE(torch.autograd.Function):
@@ -60,7 +61,7 @@ def _parts(n: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-class ChunkedDiceCELoss(nn.Module):
+class ChunkedDiceCELoss(_Loss):
     """MONAI's `DiceCELoss(to_onehot_y=True, softmax=True, …)`, same value and gradient, in little memory.
 
     Beyond the scores and their gradient it holds `chunk_voxels` voxels of all classes at a time, instead of several
