@@ -12,11 +12,10 @@ from typing import Any
 
 from custom_networks import CaseError
 from custom_networks.datalist import PATH_KEYS
-from custom_networks.mapped import deterministic_part
 from scripts.data.datalist_content import Case, read_content, write_content
 from scripts.data.datalist_file import write_text
 from scripts.data.mapped_store import PARTIAL, folder_name
-from scripts.data.preprocess_case import Job, Outcome, describe, kept, load_config, recipe
+from scripts.data.preprocess_case import Job, Outcome, kept, load_config, recipe
 from scripts.data.run_jobs import run_dask, run_local
 
 STALE_SECONDS = 24 * 3600
@@ -61,12 +60,12 @@ def preprocess(
     if dtype not in {"float32", "float16"}:
         raise CaseError("preprocess", f"there is no --dtype {dtype}", "choose float32 or float16")
     more = [overrides] if isinstance(overrides, str) else list(overrides)
-    files = [Path(bundle) / "configs" / "train.json", *map(Path, more)]
-    job = Job(tuple(str(file.resolve()) for file in files), "{}", str(target), dtype)
+    config = load_config([Path(bundle) / "configs" / "train.json", *more])
+    job = Job(str(bundle), json.dumps(config), str(target), dtype)
     cases = [_absolute(case, path.parent) for case in content["training"]]
     _check_names(cases, path)
     transforms, _ = recipe(job)
-    override = mapped_override(job, len(transforms))
+    override = {**read_overrides(more), **mapped_override(job, len(transforms))}
     (target / "cases").mkdir(parents=True, exist_ok=True)
     _remove_stale(target / "cases")
     begin = time.perf_counter()
@@ -121,11 +120,19 @@ def _remove_stale(folder: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def read_overrides(files: Sequence[str]) -> dict[str, Any]:
+    """Override files as one, with ids such as `train#trainer#max_epochs` as they are written."""
+    from monai.bundle import ConfigParser
+
+    # that they can be read has been seen when the whole configuration was
+    return {key: value for file in files for key, value in ConfigParser.load_config_file(str(file)).items()}
+
+
 def mapped_override(job: Job, stored: int) -> dict[str, Any]:
     """The override that makes a bundle read what `preprocess` writes.
 
     Args:
-        job: names the bundle and the overrides, which are taken in.
+        job: holds the bundle's configuration.
         stored: how many transforms are done beforehand.
 
     Returns:
@@ -134,24 +141,21 @@ def mapped_override(job: Job, stored: int) -> dict[str, Any]:
     Raises:
         CaseError: the bundle validates on other deterministic transforms than it trains on.
     """
+    from monai.bundle import ConfigParser
+
     override: dict[str, Any] = {}
-    for file in job.files[1:]:
-        override.update(load_config([file], "{}").get())
-    config = load_config(job.files, job.overrides)
+    config = ConfigParser(json.loads(job.config))
     if "check_data" in config.get():
         # the check reads NIfTI; it was made before these arrays were
         override["check_data"] = False
-    trained = [describe(transform) for transform in recipe(job)[0]]
     for part in ("train", "validate"):
         if part not in config.get() or "preprocessing" not in config[part]:
             continue
-        if part == "validate":
-            validated = deterministic_part(config.get_parsed_content("validate#preprocessing"))
-            if [describe(transform) for transform in validated[:stored]] != trained:
-                raise CaseError(
-                    f"bundle {job.files[0]}", "its validation begins with other transforms than its training",
-                    "let both begin with the same list of transforms",
-                )  # fmt: skip
+        if part == "validate" and recipe(job, "validate")[1][:stored] != recipe(job)[1]:
+            raise CaseError(
+                f"bundle {job.bundle}", "its validation begins with other transforms than its training",
+                "let both begin with the same list of transforms",
+            )  # fmt: skip
         override[f"{part}#file_transforms"] = config[f"{part}#preprocessing#transforms"]
         crop = "True" if part == "train" else "False"
         override[f"{part}#preprocessing#transforms"] = (

@@ -29,14 +29,14 @@ class Job:
     """What every case of a run has in common; small, hashable and fit for sending.
 
     Args:
-        files: the bundle's configuration files, `train.json` first.
-        overrides: JSON text of further ids.
+        bundle: its folder, for messages.
+        config: JSON text of its train configuration with all overrides; workers need no file of the bundle.
         output: folder that is written.
         dtype: of what is stored.
     """
 
-    files: tuple[str, ...]
-    overrides: str
+    bundle: str
+    config: str
     output: str
     dtype: str
 
@@ -60,8 +60,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-def load_config(files: Sequence[str], overrides: str) -> Any:
-    """A parser of a bundle's configuration with overrides.
+def load_config(files: Sequence[str | Path]) -> dict[str, Any]:
+    """A bundle's configuration files as one, the later overriding the earlier.
 
     Raises:
         CaseError: a file cannot be read.
@@ -75,37 +75,38 @@ def load_config(files: Sequence[str], overrides: str) -> Any:
             f"bundle configuration {', '.join(map(str, files))}", f"it cannot be read ({_first_line(error)})",
             "correct the file or pass another --bundle or --overrides",
         ) from error  # fmt: skip
-    parser = ConfigParser(config)
-    parser.update(json.loads(overrides))
-    return parser
+    return dict(config)
 
 
-@lru_cache(maxsize=2)
-def recipe(job: Job, part: str = "train") -> tuple[tuple[Callable[..., Any], ...], str]:
-    """The deterministic transforms of a bundle and a description of them, made once per process.
+@lru_cache(maxsize=4)
+def recipe(job: Job, part: str = "train") -> tuple[tuple[Callable[..., Any], ...], tuple[str, ...]]:
+    """The deterministic transforms of a bundle and their descriptions, made once per process.
 
     Args:
-        job: names the bundle.
+        job: holds the bundle's configuration.
         part: `train` or `validate`.
 
     Returns:
-        The transforms, and text that changes when they do.
+        The transforms, and for each a text that changes when it does.
 
     Raises:
         CaseError: the bundle has no such transforms.
     """
-    parser = load_config(job.files, job.overrides)
+    from monai.bundle import ConfigParser
+
     try:
+        parser = ConfigParser(json.loads(job.config))
         transforms = parser.get_parsed_content(f"{part}#preprocessing")
         found = tuple(deterministic_part(transforms))
     except Exception as error:
         raise CaseError(
-            f"bundle {job.files[0]}", f"its {part}#preprocessing cannot be built ({_first_line(error)})",
+            f"bundle {job.bundle}", f"its {part}#preprocessing cannot be built ({_first_line(error)})",
             "check the overrides",
         ) from error  # fmt: skip
     if not found:
-        raise CaseError(f"bundle {job.files[0]}", "it has no deterministic transform", "nothing is to be preprocessed")
-    return found, json.dumps([describe(transform) for transform in found], sort_keys=True) + job.dtype
+        raise CaseError(f"bundle {job.bundle}", "it has no deterministic transform", "nothing is to be preprocessed")
+    # described before they are used: some keep what they met last
+    return found, tuple(json.dumps(describe(transform), sort_keys=True) for transform in found)
 
 
 def describe(value: Any, depth: int = 0) -> Any:
@@ -136,10 +137,14 @@ def kept(job: Job, case: Case) -> Outcome | None:
     """The outcome of a case that an earlier run has done with the same transforms and files, else None."""
     meta = stored_meta(_folder(job, case))
     try:
-        current = meta is not None and meta.get("key") == state_key(case, _files(case), recipe(job)[1])
+        current = meta is not None and meta.get("key") == state_key(case, _files(case), _text(job))
     except CaseError:
         return None
     return Outcome(case["case"], "kept", keys=tuple(meta["keys"])) if meta is not None and current else None
+
+
+def _text(job: Job) -> str:
+    return "\n".join([*recipe(job)[1], job.dtype])
 
 
 def _folder(job: Job, case: Case) -> Path:
@@ -163,14 +168,14 @@ def process(job: Job, case: Case) -> Outcome:
     begin = time.perf_counter()
     # cases run side by side; threads within a case would only fight
     torch.set_num_threads(1)
-    transforms, text = recipe(job)
+    transforms, _ = recipe(job)
     files = _files(case)
     try:
         # a task that was given out twice ends here the second time
         earlier = kept(job, case)
         if earlier is not None:
             return earlier
-        key = state_key(case, files, text)
+        key = state_key(case, files, _text(job))
         arrays = _transformed(case, files, transforms)
         fresh = store(_folder(job, case), arrays, key, case["case"], job.dtype)
     except CaseError as error:

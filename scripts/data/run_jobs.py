@@ -64,7 +64,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=workers, mp_context=multiprocessing.get_context(method))
 
 
-def run_dask(job: Job, cases: Sequence[Case], scheduler: str) -> Iterator[Outcome]:
+def run_dask(job: Job, cases: Sequence[Case], scheduler: str, timeout: float = 20) -> Iterator[Outcome]:
     """Process cases on a Dask cluster whose workers see the same files.
 
     A case whose worker dies is given to another one; a finished case is recognised by its `meta.json`, so none is done
@@ -74,6 +74,7 @@ def run_dask(job: Job, cases: Sequence[Case], scheduler: str) -> Iterator[Outcom
         job: what all cases have in common; its paths are absolute.
         cases: datalist entries with absolute paths.
         scheduler: address, such as `tcp://host:8786`.
+        timeout: seconds to wait for it.
 
     Yields:
         Outcomes, as they come.
@@ -84,7 +85,7 @@ def run_dask(job: Job, cases: Sequence[Case], scheduler: str) -> Iterator[Outcom
     from distributed import Client, KilledWorker, as_completed
 
     try:
-        client = Client(scheduler, timeout="20s", set_as_default=False)
+        client = Client(scheduler, timeout=f"{timeout}s", set_as_default=False)
     except (OSError, ValueError) as error:
         raise CaseError(
             f"scheduler {scheduler}", f"it does not answer ({str(error).splitlines()[0]})",
@@ -93,7 +94,7 @@ def run_dask(job: Job, cases: Sequence[Case], scheduler: str) -> Iterator[Outcom
     with client:
         # keys of this run only: results of an earlier run must not be taken for those of this one
         futures: dict[Any, Case] = {client.submit(process, job, case, pure=False): case for case in cases}
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             try:
                 yield future.result()
             except KilledWorker:
