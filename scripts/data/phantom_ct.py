@@ -16,7 +16,7 @@ from scripts.data.phantom_viscera import Viscera, paint_viscera
 
 # HU, spread between patients, texture within
 HU = {
-    "skin": (10, 10, 8), "fat": (-100, 6, 7), "muscle": (55, 5, 9), "cortex": (850, 120, 60), "marrow": (220, 40, 28),
+    "skin": (10, 10, 8), "fat": (-100, 6, 7), "muscle": (55, 5, 9), "cortex": (850, 120, 60), "marrow": (150, 35, 35),
     "disc": (85, 12, 8), "csf": (15, 5, 3), "cartilage": (95, 10, 5), "artery": (50, 8, 4), "vein": (48, 8, 4),
     "vessel wall": (50, 5, 3), "bowel wall": (45, 6, 5), "bowel fluid": (25, 15, 10), "chyme": (45, 20, 18),
     "stool": (20, 25, 60), "gas": (-930, 20, 10), "bladder wall": (38, 5, 4), "urine": (8, 4, 2), "mucosa": (45, 5, 4),

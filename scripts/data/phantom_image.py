@@ -111,6 +111,8 @@ class Canvas:
         """Cover part of the image, see `phantom_body.Paint`."""
         level, grain = self.levels[tissue]
         part = self.signal[box]
-        part += share * (
-            np.float32(level) + np.float32(grain) * self.textures.get(tissue, self.textures[""])[box] - part
-        )
+        change = self.textures.get(tissue, self.textures[""])[box] * np.float32(grain)
+        change += np.float32(level)
+        change -= part
+        change *= share
+        part += change

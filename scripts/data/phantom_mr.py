@@ -100,7 +100,8 @@ def receive(rng: np.random.Generator, signal: Array, sigma: float, shape: tuple[
     real = signal + rng.standard_normal(signal.shape, dtype=np.float32) * np.float32(sigma)
     imaginary = rng.standard_normal(signal.shape, dtype=np.float32) * np.float32(sigma)
     # the scanner interpolates what it measured to the image's matrix
-    return np.hypot(stretch(real, shape), stretch(imaginary, shape))
+    out = stretch(real, shape)
+    return np.hypot(out, stretch(imaginary, shape), out=out)
 
 
 def make_mr_case(
@@ -136,7 +137,8 @@ def make_mr_case(
     signal = canvas.signal * _coil(rng, grid, skin)
     signal = signal.reshape(*fine_shape[:2], shape[2], -1).mean(-1)
     magnitude = receive(rng, signal, float(rng.uniform(0.018, 0.04)), shape)
-    image = np.clip(np.rint(magnitude * np.float32(rng.uniform(280, 700))), 0, 32767).astype(np.int16)
+    magnitude *= np.float32(rng.uniform(280, 700))
+    image = np.rint(magnitude, out=magnitude).astype(np.int16)
     spacing = [round(float(s), 4) for s in np.linalg.norm(affine[:3, :3], axis=0)]
     info = {
         "plane": plane, "spacing": spacing, "tumor_site": anatomy.tumor.site, "retroverted": anatomy.retroverted,

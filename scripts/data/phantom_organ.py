@@ -63,10 +63,12 @@ def tumor_distance(anatomy: Anatomy, grid: Grid, box: Box) -> Array:
 def organ_points(anatomy: Anatomy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (N, 3) in warped canonical mm and radii (N,) whose balls hold the organ, tumour included."""
     tumor = anatomy.tumor.centre + anatomy.warp(anatomy.tumor.centre)
-    points = np.vstack([anatomy.uterus[:, :3], anatomy.vagina[:, :3], tumor])
-    radii = np.concatenate(
-        [anatomy.uterus[:, 3] * 1.25 + 2, anatomy.vagina[:, 3] * 2.6, [anatomy.tumor.semi.max() * (1 + ROUGHNESS) + 4]]
-    )
+    # the vagina is wide and flat
+    sides = [anatomy.vagina[:, :3] + np.outer(anatomy.vagina[:, 3], [way, 0, 0]) for way in (-1.6, 1.6)]
+    points = np.vstack([anatomy.uterus[:, :3], *sides, tumor])
+    vagina = anatomy.vagina[:, 3] * 1.1 + 0.5
+    bulk = [anatomy.tumor.semi.max() * (1 + ROUGHNESS) + 3]
+    radii = np.concatenate([anatomy.uterus[:, 3] * 1.18 + 1.5, vagina, vagina, bulk])
     return points, radii
 
 

@@ -7,8 +7,8 @@ reach, which is what makes a case of ten million voxels a matter of a second.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +99,14 @@ class Grid:
     warp: Warp
     inverse: NDArray[np.float64] = field(init=False)
     spacing: NDArray[np.float64] = field(init=False)
-    points: tuple[Array, Array, Array] = field(init=False)
 
     def __post_init__(self) -> None:
         self.inverse = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
         self.spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @cached_property
+    def points(self) -> tuple[Array, Array, Array]:
+        """Warped canonical x, y, z in mm of every sample; computed when first asked for."""
         # the warp is smooth, so a lattice of about 10 mm carries it
         knots = [max(2, min(n, round(n * s / 10) + 2)) for n, s in zip(self.shape, self.spacing, strict=True)]
         axes = [np.linspace(0, n - 1, k) for n, k in zip(self.shape, knots, strict=True)]
@@ -111,7 +114,7 @@ class Grid:
         place = index @ self.affine[:3, :3].T + self.affine[:3, 3]
         moved = (place + self.warp(place)).astype(np.float32)
         x, y, z = (stretch(moved[..., axis], self.shape) for axis in range(3))
-        self.points = (x, y, z)
+        return x, y, z
 
     def box(self, points: NDArray[np.float64], reach: float | NDArray[np.float64]) -> Box | None:
         """The index box that holds what lies within `reach` of points, or None when that is outside the grid.
@@ -137,13 +140,13 @@ class Grid:
         return x[box], y[box], z[box]
 
     def part(self, box: Box) -> Grid:
-        """The same samples, of one box only."""
-        out = copy(self)
-        out.shape = (box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start)
-        out.affine = self.affine.copy()
-        out.affine[:3, 3] += self.affine[:3, :3] @ np.array([s.start for s in box])
-        out.inverse = np.asarray(np.linalg.inv(out.affine), dtype=np.float64)
-        out.points = self.at(box)
+        """The samples of one box as a grid of their own."""
+        shape = (box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start)
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, :3] @ np.array([s.start for s in box])
+        out = Grid(shape, affine, self.warp)
+        if "points" in self.__dict__:
+            out.__dict__["points"] = self.at(box)
         return out
 
     def coarse(self, step: float) -> Grid:
@@ -254,7 +257,9 @@ def tube(
 
 def coverage(distance: Array, width: float) -> Array:
     """Share of a sample inside a surface, for an edge `width` mm wide."""
-    return np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1)
+    out = distance * np.float32(-1 / width)
+    out += np.float32(0.5)
+    return np.clip(out, 0, 1, out=out)
 
 
 def blend(a: Array, b: Array, radius: float) -> Array:
