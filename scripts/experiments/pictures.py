@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 
 from custom_networks.checks import read_volume
 from custom_networks.datalist import case_name
-from scripts.experiments.comparison import Classes, read_pair
+from scripts.experiments.comparison import Classes, read_pair, region
 
 # organ blue and tumour yellow as in the PocketNet paper; the brachytherapy ones as in GynBTNet's Figure 5
 COLOURS = {
@@ -212,12 +212,12 @@ def overlay(volume: Volume, classes: Classes, target: str, modality: str, title:
         hspace=0.03,
     )
     for row, (axis, (left, right, bottom, top)) in enumerate(zip(planes, limits, strict=True)):
-        index = _best_slice(np.isin(volume.truth, classes[target]), np.isin(volume.pred, classes[target]), axis)
+        index = _best_slice(region(volume.truth, classes[target]), region(volume.pred, classes[target]), axis)
         for column, heading in enumerate(("image", "truth", "prediction")):
             axes = figure.add_subplot(grid[row, column])
             _draw(axes, volume, axis, index, grey)
             for name, values in classes.items():
-                truth, pred = (_cut(np.isin(m, values), axis, index) for m in (volume.truth, volume.pred))
+                truth, pred = (region(_cut(m, axis, index), values) for m in (volume.truth, volume.pred))
                 if column:
                     _outline(axes, truth if column == 1 else pred, volume, axis, palette[name])
                 if column == 2:
