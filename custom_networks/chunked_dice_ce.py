@@ -65,7 +65,8 @@ class ChunkedDiceCELoss(_Loss):
     """MONAI's `DiceCELoss(to_onehot_y=True, softmax=True, …)`, same value and gradient, in little memory.
 
     Beyond the scores and their gradient it holds `chunk_voxels` voxels of all classes at a time, instead of several
-    full-size copies of 105 classes (one-hot label, softmax, products of both and what autograd keeps of them).
+    full-size copies of 105 classes (one-hot label, softmax, products of both and what autograd keeps of them). Measured
+    for 105 classes over 112 x 128 x 128 voxels, beyond scores and gradient (0.72 GiB each): 0.15 instead of 2.87 GiB.
 
     Args:
         include_background: whether class 0 counts in the Dice term; it always does in the cross-entropy.

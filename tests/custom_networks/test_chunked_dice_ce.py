@@ -85,6 +85,6 @@ def test_memory_beyond_the_gradient_is_a_chunk() -> None:
         name: float(subprocess.run([sys.executable, "-c", PEAK, name], capture_output=True, check=True).stdout)
         for name in ("chunked", "monai")
     }
-    # in copies of the scores: ours holds their gradient and a few chunks of a quarter
+    # in copies of the scores, beyond them and their gradient; a chunk is a quarter of the voxels here
     assert peak["chunked"] < 2
     assert peak["monai"] > 3.5
