@@ -150,6 +150,8 @@ def _belonging(
         named = one.series & tree.series.keys()
         if series.uid in named or (not named and one.images & images):
             mine.append(one)
+            if one.series <= {series.uid} and one.images - images:
+                notes.append(f"{len(one.images - images)} images that its contours were drawn on are not in the folder")
             if one.frames and frame and frame not in one.frames:
                 notes.append("its structure set names another frame of reference")
         elif not one.series and not one.images and frame and frame in one.frames:

@@ -175,12 +175,19 @@ def parallel(function: Callable[[T], R], items: Sequence[T], workers: int, descr
     if workers <= 1 or len(items) <= 1:
         return list(bar(map(function, items)))
     try:
-        with ProcessPoolExecutor(max_workers=min(workers, len(items))) as pool:
+        with ProcessPoolExecutor(max_workers=min(workers, len(items)), initializer=_one_thread) as pool:
             return list(bar(pool.map(_call, repeat(function), items, chunksize=chunk)))
     except BrokenProcessPool:
         raise CaseError(
             description, "a worker process was killed, most likely for lack of memory", "use fewer --workers"
         ) from None
+
+
+def _one_thread() -> None:
+    """Keep torch to one thread per process: its threads do not survive a fork, and processes fill the cores."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _call(function: Callable[[T], R], item: T) -> R:

@@ -244,7 +244,7 @@ def test_ccth_tells_rois_apart_by_colour_and_keeps_sagittal(dicom: Any, tmp_path
 
 def test_ccth_axial_parity_keeps_position_and_volume(dicom: Any, tmp_path: Path) -> None:
     organ, _, series = ccth(dicom, tmp_path / "d" / "CCTH")
-    assert import_cohort("ccth", str(tmp_path / "d"), str(tmp_path / "o"), axial=True, workers=1) == 0
+    assert import_cohort("ccth", str(tmp_path / "d"), str(tmp_path / "o"), axial=True, workers=2) == 0
     case = read_datalist(tmp_path / "o" / "datalist.json", section="testing")[0]
     image, label = read(case["image"]), read(case["label"])
     assert nib.aff2axcodes(image.affine) == ("L", "P", "S")

@@ -123,6 +123,14 @@ def test_structure_set_is_found_by_images_or_frame_of_reference(dicom: Any, tmp_
     assert import_dicom(str(tmp_path / "frame"), str(tmp_path / "o"), LABELS, workers=1) == 1
 
 
+def test_a_series_cut_at_its_end_is_told_through_its_contours(dicom: Any, tmp_path: Path) -> None:
+    series = dicom.series(tmp_path / "e" / "i", IMAGE)
+    dicom.rtstruct(tmp_path / "e" / "s.dcm", series, rois(dicom, series.affine), reference="images")
+    series.files[0].unlink()
+    assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), LABELS, workers=1) == 0
+    assert report(tmp_path / "o")[0]["notes"] == "1 images that its contours were drawn on are not in the folder"
+
+
 def test_structure_set_can_be_chosen(dicom: Any, tmp_path: Path) -> None:
     series = dicom.series(tmp_path / "e" / "i", IMAGE)
     for label in ("reader1", "reader2"):
