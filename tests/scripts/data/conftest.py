@@ -127,7 +127,7 @@ class DicomWriter:
                 contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
                 contour.ContourData = [round(float(v), 4) for v in np.asarray(points).ravel()]
                 if reference == "images":
-                    image.ReferencedSOPInstanceUID = series.sops[0]
+                    image.ReferencedSOPInstanceUID = series.sops[len(drawn.ContourSequence) % len(series.sops)]
                     contour.ContourImageSequence = [image]
                 drawn.ContourSequence.append(contour)
             ds.StructureSetROISequence.append(roi)
