@@ -98,11 +98,11 @@ def _uterus(patient: np.random.Generator, fill: float, retroverted: bool, senile
 def _tumor(patient: np.random.Generator, uterus: Points, diameter: float, share: float, scale: float,
            warp: Warp) -> Tumor:  # fmt: skip
     """Place a tumour of `diameter` mm at the first time point, shrunk to `share` of it."""
-    at = patient.uniform(0.05, 0.28)
+    at = patient.uniform(0.05, 0.24)
     site = str(patient.choice(["cervix", "uterus", "vagina"], p=[0.55, 0.27, 0.18]))
     if diameter < 25:
         site = "cervix"
-    at += {"cervix": 0.0, "uterus": 0.16, "vagina": -0.1}[site]
+    at += {"cervix": 0.0, "uterus": 0.10, "vagina": -0.1}[site]
     index = np.clip(at, 0, 1) * (len(uterus) - 1)
     low = int(min(np.floor(index), len(uterus) - 2))
     place = uterus[low] + (index - low) * (uterus[low + 1] - uterus[low])

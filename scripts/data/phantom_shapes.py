@@ -62,10 +62,17 @@ def interpolation_matrix(size: int, knots: int) -> Array:
     weights = np.stack(
         [-t / 2 + t**2 - t**3 / 2, 1 - 2.5 * t**2 + 1.5 * t**3, t / 2 + 2 * t**2 - 1.5 * t**3, (t**3 - t**2) / 2]
     )
-    matrix = np.zeros((size, knots), dtype=np.float32)
-    for offset, weight in zip(range(-1, 3), weights, strict=True):
-        np.add.at(matrix, (np.arange(size), np.clip(first + offset, 0, knots - 1)), weight.astype(np.float32))
-    return matrix
+    # one more knot at either end, on the straight line through the last two
+    matrix = np.zeros((size, knots + 2), dtype=np.float32)
+    for offset, weight in enumerate(weights):
+        matrix[np.arange(size), np.minimum(first + offset, knots + 1)] += weight.astype(np.float32)
+    if knots == 1:
+        return np.ones((size, 1), dtype=np.float32)
+    matrix[:, 1] += 2 * matrix[:, 0]
+    matrix[:, 2] -= matrix[:, 0]
+    matrix[:, -2] += 2 * matrix[:, -1]
+    matrix[:, -3] -= matrix[:, -1]
+    return np.ascontiguousarray(matrix[:, 1:-1])
 
 
 def stretch(values: Array, shape: Sequence[int]) -> Array:
@@ -203,8 +210,9 @@ def ellipsoid(
         along = sum(np.float32(matrix[k, axis]) * delta[k] for k in range(3)) / np.float32(semi[axis])
         unit = unit + along * along
         steep = steep + (along / np.float32(semi[axis])) ** 2
-    unit = np.sqrt(unit)
-    return box, np.asarray(unit * (unit - 1) / (np.sqrt(steep) + np.float32(1e-6)), dtype=np.float32)
+    # the small numbers give the centre its limit instead of 0 / 0
+    unit, steep = np.sqrt(unit) + np.float32(1e-4), np.sqrt(steep) + np.float32(1e-4 / min(semi))
+    return box, np.asarray(unit * (unit - 1) / steep, dtype=np.float32)
 
 
 def smooth_path(points: Sequence[Sequence[float]] | NDArray[np.float64], between: int = 4) -> NDArray[np.float64]:
