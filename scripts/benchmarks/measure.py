@@ -29,6 +29,8 @@ class Worker:
     def __init__(self, spec: dict[str, Any]) -> None:
         threads = str(spec["threads"])
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        # waiting threads sleep: spinning would count as work and slow the other processes of a shared machine
+        environment |= {"OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "scripts.benchmarks.measure", json.dumps(spec)], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -102,9 +104,9 @@ class Subject:
             self.loss(_first(self.network(self.image)), self.label).backward()
             self.optimizer.step()
 
-        seconds = self._timed(run)
+        taken = self._timed(run)
         self.optimizer.zero_grad(set_to_none=True)
-        return {"seconds": seconds}
+        return taken
 
     def memory(self) -> dict[str, Any]:
         """Peak of the steps so far, and the forward pass's FLOPs (counted here, outside all timing)."""
@@ -116,25 +118,25 @@ class Subject:
         return {"bytes": peak, "flops": counter.get_total_flops()}
 
     def forward(self) -> dict[str, Any]:
-        return {"seconds": self._timed(self._inference)}
+        return self._timed(self._inference)
 
     def forward_bf16(self) -> dict[str, Any]:
         with self.torch.autocast(self.device.type, dtype=self.torch.bfloat16):
-            return {"seconds": self._timed(self._inference)}
+            return self._timed(self._inference)
 
     def _inference(self) -> None:
         self.network.eval()
         with self.torch.inference_mode():
             self.network(self.image)
 
-    def _timed(self, work: Callable[[], None]) -> float:
+    def _timed(self, work: Callable[[], None]) -> dict[str, Any]:
         if self.cuda:
             self.torch.cuda.synchronize(self.device)
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         work()
         if self.cuda:
             self.torch.cuda.synchronize(self.device)
-        return time.perf_counter() - start
+        return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
 
 
 def _first(output: Any) -> Any:

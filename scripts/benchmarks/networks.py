@@ -16,6 +16,7 @@ from scripts.benchmarks.measure import Worker
 from scripts.benchmarks.peers import NETWORKS
 
 TIMED = ("forward", "forward_bf16", "step")
+COLUMNS = (*TIMED, *(f"{kind}_cpu" for kind in TIMED))
 
 # (what, network, timed or peak, against, against's column, at most)
 TARGETS = (
@@ -36,7 +37,8 @@ def networks(
 
     One image (1, 1, H, W, D), two classes, fp32 training with Adam and Dice plus cross-entropy on the full-resolution
     output, deep supervision off everywhere. Each network runs in its own process; the rounds take turns; times are medians
-    over rounds and ratios medians of each round's ratio. Peak memory is the process's high-water mark over training steps
+    over rounds and ratios medians of each round's ratio, of elapsed time and of CPU time (which other programs on the
+    machine disturb less). Peak memory is the process's high-water mark over training steps
     less its size before the network was built (allocated memory on a GPU). FLOPs count multiplications and additions of
     one forward pass.
 
@@ -74,15 +76,17 @@ def networks(
             rows[name] = workers[name].ask("prepare")
         alive = [name for name in chosen if "parameters" in rows[name]]
         load = os.getloadavg()[0]
-        for kind in TIMED:
-            for name in alive:
-                # not counted: the first call of a kind chooses kernels; half precision may be missing
-                rows[name][kind] = [] if "seconds" in workers[name].ask(kind) else None
+        for name in alive:
+            for kind in TIMED:
+                # not counted: the first call of a kind chooses kernels (`prepare` made a step); bf16 may be missing
+                able = kind == "step" or "seconds" in workers[name].ask(kind)
+                rows[name] |= {kind: [] if able else None, f"{kind}_cpu": [] if able else None}
         for _ in tqdm(range(int(repeats)), desc="measure", unit="round"):
             for kind in TIMED:
-                for name in alive:
-                    if rows[name][kind] is not None:
-                        rows[name][kind].append(workers[name].ask(kind).get("seconds"))
+                for name in (name for name in alive if rows[name][kind] is not None):
+                    answer = workers[name].ask(kind)
+                    rows[name][kind].append(answer.get("seconds"))
+                    rows[name][f"{kind}_cpu"].append(answer.get("cpu"))
         for name in alive:
             rows[name] |= workers[name].ask("memory")
     _print(rows, shape, device, int(threads), load)
@@ -147,30 +151,29 @@ def _print(rows: dict[str, dict[str, Any]], shape: list[int], device: str, threa
     for i, line in enumerate(lines):
         print(
             "  ".join(
-                c.ljust(w) if j == 0 else c.rjust(w) for j, (c, w) in enumerate(zip(line, widths, strict=True))
+                [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
             ).rstrip()
         )
         if i == 0:
             print("-" * (sum(widths) + 2 * (len(widths) - 1)))
-    print("\nratio of                                                                   is     at most")
+    print(f"\n{'ratio':<74}elapsed   CPU  at most")
     for what, name, key, other, other_key, most in TARGETS:
-        value = ratio(rows, name, key, other, other_key)
-        text = f"{what}: {NETWORKS[name].title} / {NETWORKS[other].title}"
-        verdict = (
-            "not measured"
-            if value is None
-            else f"{value:.2f}     {most:.2f}" + ("" if value <= most else "  not reached")
+        value, spent = (
+            ratio(rows, name, key, other, other_key),
+            ratio(rows, name, f"{key}_cpu", other, f"{other_key}_cpu"),
         )
-        print(f"{text:<75}{verdict}")
+        text = f"{what}: {NETWORKS[name].title} / {NETWORKS[other].title}"
+        shown = "-" if spent is None or device != "cpu" else f"{spent:.2f}"
+        print(f"{text:<74}" + ("not measured" if value is None else f"{value:7.2f}  {shown:>4}  {most:7.2f}"))
 
 
 def _write(rows: dict[str, dict[str, Any]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "networks.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["network", "round", "parameters", "flops", "peak_bytes", *(f"{kind}_s" for kind in TIMED)])
+        writer.writerow(["network", "round", "parameters", "flops", "peak_bytes", *(f"{kind}_s" for kind in COLUMNS)])
         for name, row in rows.items():
             rounds = max((len(row[k]) for k in TIMED if row.get(k)), default=0)
             for i in range(rounds):
-                values = [row[k][i] if row.get(k) else "" for k in TIMED]
+                values = [row[k][i] if row.get(k) else "" for k in COLUMNS]
                 writer.writerow([name, i, row["parameters"], row.get("flops"), row.get("bytes"), *values])

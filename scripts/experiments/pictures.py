@@ -177,7 +177,9 @@ def _zoom(volume: Volume, axis: int) -> tuple[float, float, float, float]:
     return limits[0], limits[1], limits[2], limits[3]
 
 
-def overlay(volume: Volume, classes: Classes, target: str, modality: str, title: str, scores: str, file: Path) -> None:
+def overlay(
+    volume: Volume, classes: Classes, target: str, modality: str, title: str, scores: Sequence[str], file: Path
+) -> None:
     """Draw image, truth and prediction side by side, in the scanner's slices and across them, where the target is largest.
 
     Radiological convention: the patient's right is at the left of the picture. Pixels are square in mm. The dashed line
@@ -189,7 +191,7 @@ def overlay(volume: Volume, classes: Classes, target: str, modality: str, title:
         target: the class that chooses the slices.
         modality: `mr` or `ct`.
         title: first line.
-        scores: second line.
+        scores: below it, two to a line.
         file: PNG to write.
     """
     palette, grey = colours(list(classes)), window(volume.image, modality)
@@ -197,16 +199,18 @@ def overlay(volume: Volume, classes: Classes, target: str, modality: str, title:
     limits = [_zoom(volume, axis) for axis in planes]
     heights = [(top - bottom) / (right - left) for left, right, bottom, top in limits]
     width = 3.6
-    figure = Figure(figsize=(3 * width + 0.1, width * sum(heights) + 1.0), facecolor="black", dpi=130)
+    text = ["      ".join(scores[i : i + 2]) for i in range(0, len(scores), 2)]
+    top_inches = 0.52 + 0.2 * len(text)
+    figure = Figure(figsize=(3 * width + 0.1, width * sum(heights) + top_inches + 0.28), facecolor="black", dpi=130)
     FigureCanvasAgg(figure)
-    total = width * sum(heights) + 1.0
+    total = width * sum(heights) + top_inches + 0.28
     grid = figure.add_gridspec(
         2,
         3,
         height_ratios=heights,
         left=0.005,
         right=0.995,
-        top=1 - 0.72 / total,
+        top=1 - top_inches / total,
         bottom=0.28 / total,
         wspace=0.02,
         hspace=0.03,
@@ -230,7 +234,7 @@ def overlay(volume: Volume, classes: Classes, target: str, modality: str, title:
                           color="white", fontsize=8, va="top", path_effects=READABLE)  # fmt: skip
                 _scale_bar(axes, axis)
     figure.text(0.008, 1 - 0.06 / total, title, color="white", fontsize=12, fontweight="bold", va="top")
-    figure.text(0.008, 1 - 0.30 / total, scores, color="#dddddd", fontsize=9.5, va="top")
+    figure.text(0.008, 1 - 0.30 / total, "\n".join(text), color="#dddddd", fontsize=9.5, va="top")
     handles: list[Any] = [Patch(facecolor=palette[n], label=n) for n in classes]
     handles.append(Line2D([], [], color="#dddddd", linestyle="dashed", linewidth=1, label="truth, over the prediction"))
     figure.legend(handles=handles, loc="lower right", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9,
@@ -327,7 +331,7 @@ def write_pictures(
     by_name = {case_name(case): case for case in cases}
     for rank, name in choose_cases(table, target, count):
         rows = table[table["case"] == name].set_index("class")
-        scores = "      ".join(f"{c}: {_score(rows.loc[c])}" for c in classes)
+        scores = [f"{c}: {_score(rows.loc[c])}" for c in classes]
         file = output / f"{rank.replace(' ', '_')}_{name}.png"
         title = f"{name}: {rank} by DSC of {target}" if len(table["case"].unique()) > 1 else name
         overlay(load(by_name[name], predictions), classes, target, modality, title, scores, file)

@@ -99,7 +99,15 @@ def test_slices_where_the_target_is_largest_in_true_proportions(lps: dict[str, s
 def test_overlay_is_written_with_the_papers_colours(lps: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "overlay.png"
     classes = {"organ": [1, 2], "tumor": [2]}
-    overlay(load(lps, tmp_path / "pred"), classes, target_class(classes), "mr", "c", "scores", file)
+    overlay(
+        load(lps, tmp_path / "pred"),
+        classes,
+        target_class(classes),
+        "mr",
+        "c",
+        ["organ: 1", "tumor: 1", "more: 1"],
+        file,
+    )
     pixels = matplotlib.image.imread(file)[..., :3]
     # left third: the image alone, grey; the middle and right thirds carry blue and yellow lines
     colourful = np.ptp(pixels, axis=2) > 0.4
