@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
-from custom_networks.checks import check_case, check_cases, read_volume
-from custom_networks.chunked_dice_ce import ChunkedDiceCELoss
-from custom_networks.datalist import case_name, fold_split, inference_cases, read_datalist
-from custom_networks.errors import CaseError
-from custom_networks.gynbt_encoder import GynBTEncoder
-from custom_networks.gynbtnet import GynBTNet
-from custom_networks.label_inferer import LabelMapInferer
-from custom_networks.losses import ParameterNormLoss
-from custom_networks.mapped import LoadMappedCropd, LoadMappedd, mapped_transforms
-from custom_networks.masked_autoencoder import MaskedReconstructionLoss, SparseMaskedAutoencoder
-from custom_networks.metrics import SurfaceMetric, surface_metrics
-from custom_networks.pocketnet import PocketNet
-from custom_networks.resume import ResumeTraining
-from custom_networks.sync_norm import convert_sync_batchnorm
-from custom_networks.transfer import load_pretrained
-from custom_networks.two_stage import MeanEnsemble, TwoStagePocketNet
-from custom_networks.two_stage_inferer import TwoStageInferer
-from custom_networks.weights import check_weights, load_ensemble, load_weights, read_weights
+import importlib
+from typing import Any
 
-__all__ = [
-    "CaseError",
-    "ChunkedDiceCELoss",
-    "GynBTEncoder",
-    "GynBTNet",
-    "LabelMapInferer",
-    "LoadMappedCropd",
-    "LoadMappedd",
-    "MaskedReconstructionLoss",
-    "MeanEnsemble",
-    "ParameterNormLoss",
-    "PocketNet",
-    "ResumeTraining",
-    "SparseMaskedAutoencoder",
-    "SurfaceMetric",
-    "TwoStageInferer",
-    "TwoStagePocketNet",
-    "case_name",
-    "check_case",
-    "check_cases",
-    "check_weights",
-    "convert_sync_batchnorm",
-    "fold_split",
-    "inference_cases",
-    "load_ensemble",
-    "load_pretrained",
-    "load_weights",
-    "mapped_transforms",
-    "read_datalist",
-    "read_volume",
-    "read_weights",
-    "surface_metrics",
-]
+# imported when first asked for: torch and MONAI take many seconds, and most of the scripts need neither
+_MODULES = {
+    "checks": (
+        "check_case",
+        "check_cases",
+        "read_volume",
+    ),
+    "chunked_dice_ce": ("ChunkedDiceCELoss",),
+    "datalist": (
+        "case_name",
+        "fold_split",
+        "inference_cases",
+        "read_datalist",
+    ),
+    "errors": (
+        "CaseError",
+        "report_case_errors",
+    ),
+    "gynbt_encoder": ("GynBTEncoder",),
+    "gynbtnet": ("GynBTNet",),
+    "label_inferer": ("LabelMapInferer",),
+    "losses": ("ParameterNormLoss",),
+    "mapped": (
+        "LoadMappedCropd",
+        "LoadMappedd",
+        "mapped_transforms",
+    ),
+    "masked_autoencoder": (
+        "MaskedReconstructionLoss",
+        "SparseMaskedAutoencoder",
+    ),
+    "metrics": (
+        "SurfaceMetric",
+        "surface_metrics",
+    ),
+    "pocketnet": ("PocketNet",),
+    "resume": ("ResumeTraining",),
+    "sync_norm": ("convert_sync_batchnorm",),
+    "transfer": ("load_pretrained",),
+    "two_stage": (
+        "MeanEnsemble",
+        "TwoStagePocketNet",
+    ),
+    "two_stage_inferer": ("TwoStageInferer",),
+    "weights": (
+        "check_weights",
+        "load_ensemble",
+        "load_weights",
+        "read_weights",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  (derived, so that a name is written once)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,6 +1,12 @@
-"""The one exception that users of the bundles and scripts see."""
+"""The one exception that users of the bundles and scripts see, and how they see it."""
 
 from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
 
 class CaseError(ValueError):
@@ -19,3 +25,28 @@ class CaseError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.case}: {self.problem}; {self.remedy}."
+
+
+def report_case_errors() -> None:
+    """Make the interpreter end with a `CaseError`'s sentence alone, without the traceback around it.
+
+    For the first line of a bundle's `initialize`: monai.bundle wraps what its expressions raise, and the sentence would
+    stand far above the last line. The environment variable MONAI_DEBUG, as in MONAI, brings the traceback back.
+    """
+    if os.environ.get("MONAI_DEBUG", "").lower() not in {"", "0", "false"} or sys.excepthook is _short:
+        return
+    global _previous  # noqa: PLW0603  (a hook has no other place to keep what it replaced)
+    _previous, sys.excepthook = sys.excepthook, _short
+
+
+_previous: Callable[[type[BaseException], BaseException, TracebackType | None], Any] = sys.excepthook
+
+
+def _short(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CaseError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        _previous(kind, error, traceback)
+    else:
+        print(f"error: {cause}", file=sys.stderr)

@@ -238,7 +238,7 @@ class PocketNet(nn.Module):
         padded = max(pad) > 0
         if padded:
             x = functional.pad(x, pad, mode="replicate")
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (torch.jit compiles the condition away only if it stands alone)
             if self.memory_format is not None:
                 x = x.contiguous(memory_format=self.memory_format)
         skips: list[torch.Tensor] = []
@@ -246,14 +246,14 @@ class PocketNet(nn.Module):
             x = block([x])
             skips.append(x)
         decoded: list[torch.Tensor] = []
-        for i, (up, block) in enumerate(zip(self.up, self.decoder)):
+        for i, (up, block) in enumerate(zip(self.up, self.decoder)):  # noqa: B905  (torch.jit knows no strict)
             x = block([up(x), skips[len(skips) - 2 - i]])
             decoded.append(x)
         logits = self.head(x)
         if padded:
             for axis in range(len(self.multiple)):
                 logits = logits.narrow(axis + 2, 0, size[axis])
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (torch.jit compiles the condition away only if it stands alone)
             if self.training and self.extra_heads:
                 heads = [head(decoded[-2 - i]) for i, head in enumerate(self.extra)]
                 return [logits, *heads]  # type: ignore[return-value]

@@ -1,0 +1,434 @@
+"""Both PocketNet bundles through monai.bundle, from their own folders, at a tiny size."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from custom_networks import CaseError
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run, verify_metadata, verify_net_in_out
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = Path(os.environ.get("GYN_SAMPLES", ROOT / "../shared/samples")).resolve().parent / "schema/meta_schema_20240725.json"
+BUNDLES = ("organ_pocketnet", "tumor_pocketnet")
+TINY: dict[str, Any] = {
+    "spacing": [4.0, 4.0, 5.0], "patch_size": [16, 16, 8], "kernel_sizes": [3, 3, 3], "strides": [2, 2], "features": 4,
+    "deep_supervision": 1, "epochs": 2, "val_interval": 1, "num_workers": 0, "tracker": "none", "device": "cpu",
+    "deep_supervision_weights": [0.6, 0.4],
+}  # fmt: skip
+
+
+def affine(name: str) -> np.ndarray:
+    """Axial, sagittal, oblique and flipped grids of about 2 x 2 x 5 mm."""
+    matrix = {
+        "axial": np.diag([-2.0, -2.0, 5.0]),
+        "flipped": np.diag([2.0, -2.0, -5.0]),
+        "sagittal": np.array([[0, 0, 5.0], [-2.0, 0, 0], [0, -2.0, 0]]),
+        "oblique": np.diag([-2.0, -2.0, 5.0]),
+    }[name]
+    if name == "oblique":
+        c, s = np.cos(0.3), np.sin(0.3)
+        matrix = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ matrix
+    full = np.eye(4)
+    full[:3, :3], full[:3, 3] = matrix, (40.0, 30.0, -20.0)
+    return full
+
+
+def write_case(folder: Path, name: str, grid: str, rng: np.random.Generator) -> dict[str, Any]:
+    shape, spacing = (36, 32, 12), np.array([2.0, 2.0, 5.0])
+    points = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1) * spacing
+    centre = points.reshape(-1, 3).mean(0) + rng.uniform(-5, 5, 3)
+    distance = np.linalg.norm(points - centre, axis=-1)
+    label = np.where(distance < 8, 2, np.where(distance < 20, 1, 0)).astype(np.uint8)
+    image = (100 + 150 * label + rng.normal(0, 20, shape)).astype(np.int16)
+    for kind, array in (("images", image), ("labels", label)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(array, affine(grid)), folder / kind / f"{name}.nii.gz")
+    return {"case": name, "patient": name, "image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    grids = ("axial", "sagittal", "oblique", "flipped", "axial")
+    cases = [write_case(folder, f"p{i}", grid, rng) | {"fold": i % 2} for i, grid in enumerate(grids)]
+    testing = [{k: v for k, v in cases[i].items() if k != "fold"} for i in range(4)]
+    content = {"labels": {"0": "background", "1": "organ", "2": "tumor"}, "training": cases, "testing": testing}
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+def bundle_run(name: str, configs: list[str], **overrides: Any) -> None:
+    here = Path.cwd()
+    os.chdir(ROOT / "bundles" / name)
+    try:
+        files = [c if os.path.isabs(c) else f"configs/{c}.json" for c in configs]
+        run(config_file=files, meta_file="configs/metadata.json", logging_file="configs/logging.conf", **overrides)
+    finally:
+        os.chdir(here)
+
+
+def settings(name: str, data: Path, out: Path, organ: Path | None = None, **more: Any) -> dict[str, Any]:
+    base = {**TINY, "dataset_dir": str(data), "ckpt_dir": str(out / "models"), "output_dir": str(out / "out"), **more}
+    return base | ({"organ_weights": str(organ)} if name == "tumor_pocketnet" and organ else {})
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders with models/model.pt of both bundles."""
+    folders: dict[str, Path] = {}
+    for name in BUNDLES:
+        folders[name] = tmp_path_factory.mktemp(name)
+        organ = folders["organ_pocketnet"] / "models/model.pt"
+        bundle_run(name, ["train"], **settings(name, data, folders[name], organ))
+    return folders
+
+
+def predictions(folder: Path) -> dict[str, nib.Nifti1Image]:
+    return {file.name.removesuffix("_pred.nii.gz"): nib.load(file) for file in sorted(folder.glob("*_pred.nii.gz"))}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_model_is_a_flat_state_dict_and_resume_state_is_apart(trained, name):
+    weights = torch.load(trained[name] / "models/model.pt", weights_only=True)
+    assert all(isinstance(v, torch.Tensor) for v in weights.values())
+    assert {k.split(".")[0] for k in weights} >= ({"organ", "tumor"} if name == "tumor_pocketnet" else {"encoder", "head"})
+    assert [f.name for f in (trained[name] / "models").iterdir()] == ["model.pt"]
+    assert torch.load(trained[name] / "out/resume.pt", weights_only=True)["epoch"] == 2
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_evaluate_on_the_native_grid(trained, data, tmp_path, name):
+    options = settings(name, data, tmp_path, section="testing", ckpt_path=str(trained[name] / "models/model.pt"))
+    bundle_run(name, ["train", "evaluate"], **options)
+    made = predictions(tmp_path / "out/predictions")
+    assert len(made) == 4
+    for case, pred in made.items():
+        image = nib.load(data / "images" / f"{case}.nii.gz")
+        assert pred.shape == image.shape
+        np.testing.assert_allclose(pred.affine, image.affine, atol=1e-4)
+    rows = (tmp_path / "out/val_dice_raw.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert (tmp_path / "out/val_asd_mm_summary.csv").is_file()
+    # the table says what the files say
+    truth = np.asanyarray(nib.load(data / "labels/p0.nii.gz").dataobj) > 0
+    found = np.asanyarray(made["p0"].dataobj) > 0
+    dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+    assert float(rows[1].split(",")[1]) == pytest.approx(dice, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_inference_from_the_image_alone_comes_back_on_its_grid(trained, data, tmp_path, name):
+    weights = str(trained[name] / "models/model.pt")
+    bundle_run(name, ["inference"], **settings(name, data / "images", tmp_path, ckpt_path=weights))
+    made = predictions(tmp_path / "out")
+    assert len(made) == 5
+    for case, pred in made.items():
+        image = nib.load(data / "images" / f"{case}.nii.gz")
+        assert pred.shape == image.shape
+        np.testing.assert_allclose(pred.affine, image.affine, atol=1e-4)
+        assert nib.aff2axcodes(pred.affine) == nib.aff2axcodes(image.affine)
+        assert set(np.unique(pred.dataobj)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_flipped_or_turned_copy_gives_the_same_anatomy(trained, data, tmp_path, name):
+    image = nib.load(data / "images/p0.nii.gz")
+    (tmp_path / "images").mkdir()
+    nib.save(image, tmp_path / "images/plain.nii.gz")
+    flipped = image.slicer[::-1, :, ::-1]
+    turned = nib.Nifti1Image(
+        np.transpose(np.asanyarray(image.dataobj), (2, 0, 1)), image.affine[:, [2, 0, 1, 3]], dtype=np.int16
+    )
+    nib.save(flipped, tmp_path / "images/flipped.nii.gz")
+    nib.save(turned, tmp_path / "images/turned.nii.gz")
+    weights = str(trained[name] / "models/model.pt")
+    bundle_run(name, ["inference"], **settings(name, tmp_path / "images", tmp_path, ckpt_path=weights))
+    made = predictions(tmp_path / "out")
+    plain = np.asanyarray(made["plain"].dataobj)
+    assert plain.any()
+    assert np.array_equal(np.asanyarray(made["flipped"].dataobj)[::-1, :, ::-1], plain)
+    assert np.array_equal(np.transpose(np.asanyarray(made["turned"].dataobj), (1, 2, 0)), plain)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_train_evaluate_and_inference_preprocess_identically(data, name):
+    os.chdir(ROOT / "bundles" / name)
+    try:
+        images = []
+        for configs in (["train"], ["train", "evaluate"], ["inference"]):
+            parser = ConfigParser()
+            parser.read_config([f"configs/{c}.json" for c in configs])
+            parser.update({**TINY, "dataset_dir": str(data)})
+            key = "preprocessing" if configs == ["inference"] else "validate#preprocessing"
+            case = {"image": str(data / "images/p2.nii.gz"), "label": str(data / "labels/p2.nii.gz")}
+            images.append(parser.get_parsed_content(key)(case)["image"][:1])
+        for other in images[1:]:
+            assert torch.equal(images[0], other)
+            torch.testing.assert_close(images[0].affine, other.affine)
+        # and the random part of training starts from the same image
+        parser = ConfigParser()
+        parser.read_config("configs/train.json")
+        parser.update({**TINY, "dataset_dir": str(data), "train#random_transforms": []})
+        case = {"image": str(data / "images/p2.nii.gz"), "label": str(data / "labels/p2.nii.gz")}
+        assert torch.equal(parser.get_parsed_content("train#preprocessing")(case)["image"][:1], images[0])
+    finally:
+        os.chdir(ROOT)
+
+
+def test_lps_is_what_itk_calls_rai(data):
+    """Decision P10: first index to the left, second to posterior, third to superior; ITK names where the axes start."""
+    from monai.transforms import Orientation
+
+    image = nib.load(data / "images/p1.nii.gz")
+    from monai.data import MetaTensor
+
+    turned = Orientation(axcodes="LPS", labels=None)(
+        MetaTensor(np.asanyarray(image.dataobj)[None].astype(np.float32), affine=image.affine)
+    )
+    assert nib.aff2axcodes(turned.affine.numpy()) == ("L", "P", "S")
+
+
+OVERRIDES = [
+    ("organ_pocketnet", ["default_column"]), ("organ_pocketnet", ["anisotropic"]), ("organ_pocketnet", ["early_stop"]),
+    ("organ_pocketnet", ["mlflow"]), ("tumor_pocketnet", ["default_column"]), ("tumor_pocketnet", ["anisotropic"]),
+    ("tumor_pocketnet", ["one_network"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "files"), OVERRIDES)
+def test_each_override_trains(data, tmp_path, name, files):
+    options = settings(name, data, tmp_path, epochs=1)
+    dropped = {
+        "default_column": ("deep_supervision", "deep_supervision_weights"), "anisotropic": ("kernel_sizes", "strides"),
+        "mlflow": ("tracker",),
+    }.get(files[0], ())  # fmt: skip
+    options = {k: v for k, v in options.items() if k not in dropped}
+    if files == ["anisotropic"]:
+        options |= {"patch_size": [16, 16, 8], "deep_supervision": 2, "deep_supervision_weights": [0.5, 0.3, 0.2]}
+    if name == "tumor_pocketnet" and files != ["one_network"]:
+        # any organ network of the right shape will do here
+        parser = ConfigParser()
+        parser.read_config([str(ROOT / "bundles/tumor_pocketnet/configs" / f"{c}.json") for c in ("train", *files)])
+        parser.update(options)
+        torch.save(parser.get_parsed_content("network_def").organ.state_dict(), tmp_path / "organ.pt")
+        options["organ_weights"] = str(tmp_path / "organ.pt")
+    bundle_run(name, ["train", *files], **options)
+    assert (tmp_path / "models/model.pt").is_file()
+    if files == ["mlflow"]:
+        import mlflow
+
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/out/mlflow.db")
+        runs = mlflow.search_runs(experiment_names=["organ_pocketnet"])
+        assert "metrics.val_dice" in runs.columns
+    if files == ["one_network"]:
+        weights = {"ckpt_path": str(tmp_path / "models/model.pt")}
+        bundle_run(name, ["train", "one_network", "evaluate", "one_network_evaluate"], **options | weights)
+        bundle_run(
+            name, ["inference", "one_network_inference"],
+            **options | weights | {"dataset_dir": str(data / "images"), "output_dir": str(tmp_path / "inference")},
+        )  # fmt: skip
+        assert len(predictions(tmp_path / "inference")) == 5
+
+
+def test_early_stopping_stops(data, tmp_path):
+    options = settings("organ_pocketnet", data, tmp_path, epochs=6, early_stop_patience=1, learning_rate=0.0)
+    bundle_run("organ_pocketnet", ["train", "early_stop"], **options | {"l2_norm_weight": 0.0})
+    assert torch.load(tmp_path / "out/resume.pt", weights_only=True)["epoch"] < 6
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_ensemble_of_five_folds(trained, data, tmp_path, name):
+    for fold in range(5):
+        place = tmp_path / f"folds/{fold}"
+        place.mkdir(parents=True)
+        (place / "model.pt").write_bytes((trained[name] / "models/model.pt").read_bytes())
+    files = [str(tmp_path / f"folds/{i}/model.pt") for i in range(5)]
+    options = settings(name, data / "images", tmp_path)
+    bundle_run(name, ["inference", "ensemble"], **options | {"fold_weights": files})
+    alone = tmp_path / "alone"
+    weights = str(trained[name] / "models/model.pt")
+    bundle_run(name, ["inference"], **options | {"output_dir": str(alone), "ckpt_path": weights})
+    # five times the same network decides as that network does, up to ties of rounding
+    for (_, a), (_, b) in zip(predictions(tmp_path / "out").items(), predictions(alone).items(), strict=True):
+        assert np.mean(np.asanyarray(a.dataobj) == np.asanyarray(b.dataobj)) > 0.98
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_what_the_zoo_checks(trained, tmp_path, name):
+    folder = ROOT / "bundles" / name
+    os.chdir(folder)
+    try:
+        configs = ("train", "inference", "evaluate", "multi_gpu_train", "multi_gpu_evaluate", "metadata")
+        for file in (*(f"configs/{c}.json" for c in configs), "configs/logging.conf", "LICENSE", "docs/README.md",
+                     "docs/data_license.txt", "large_files.yml"):  # fmt: skip
+            assert Path(file).is_file(), file
+        for file in Path("configs").glob("*.json"):
+            text = file.read_text()
+            assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n", f"{file} is not indented by 4"
+        meta = json.loads(Path("configs/metadata.json").read_text())
+        assert meta["version"] in meta["changelog"]
+        tiny = {k: TINY[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")}
+        verify_net_in_out(net_id="network_def", meta_file="configs/metadata.json", config_file="configs/inference.json", **tiny)
+        weights = str(trained[name] / "models/model.pt")
+        ckpt_export(
+            net_id="network_def", filepath=str(tmp_path / "model.ts"), ckpt_file=weights, meta_file="configs/metadata.json",
+            config_file=["configs/inference.json"], **tiny,
+        )  # fmt: skip
+        exported = torch.jit.load(tmp_path / "model.ts")
+        channels = meta["network_data_format"]["outputs"]["pred"]["num_channels"]
+        assert exported(torch.zeros(1, 1, 16, 16, 8)).shape == (1, channels, 16, 16, 8)
+    finally:
+        os.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_properties_are_clean(trained, data, tmp_path, name):
+    os.chdir(ROOT / "bundles" / name)
+    try:
+        weights = str(trained[name] / "models/model.pt")
+        organ = str(trained["organ_pocketnet"] / "models/model.pt")
+        for workflow, source in (("train", data), ("inference", data / "images")):
+            flow = ConfigWorkflow(
+                config_file=f"configs/{workflow}.json", meta_file="configs/metadata.json", workflow_type=workflow,
+                **settings(name, source, tmp_path, Path(organ), **({"ckpt_path": weights} if workflow == "inference" else {})),
+            )  # fmt: skip
+            flow.initialize()
+            assert flow.check_properties() == [], workflow
+            assert flow.network_def is not None
+    finally:
+        os.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_metadata_follows_the_schema(name):
+    if not SCHEMA.is_file():
+        pytest.skip(f"the metadata schema is not at {SCHEMA} (set GYN_SAMPLES)")
+    verify_metadata(meta_file=str(ROOT / f"bundles/{name}/configs/metadata.json"), filepath=str(SCHEMA))
+
+
+def test_onnx_export(trained, tmp_path):
+    tiny = {k: TINY[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")}
+    os.chdir(ROOT / "bundles/organ_pocketnet")
+    try:
+        onnx_export(
+            net_id="network_def", filepath=str(tmp_path / "model.onnx"), config_file="configs/inference.json",
+            ckpt_file=str(trained["organ_pocketnet"] / "models/model.pt"), meta_file="configs/metadata.json",
+            input_shape=[1, 1, 16, 16, 8], converter_kwargs={"dynamo": False}, **tiny,
+        )  # fmt: skip
+    finally:
+        os.chdir(ROOT)
+    assert (tmp_path / "model.onnx").stat().st_size > 1000
+
+
+def cause(error: BaseException) -> CaseError:
+    while not isinstance(error, CaseError):
+        assert error.__cause__ is not None, error
+        error = error.__cause__
+    return error
+
+
+@pytest.mark.parametrize(
+    ("name", "configs", "change", "message"),
+    [
+        ("organ_pocketnet", ["train"], {"fold": 9}, "fold 9: it has no validation cases"),
+        ("organ_pocketnet", ["train"], {"label_values": [0, 1]}, "unknown label values"),
+        ("organ_pocketnet", ["train"], {"datalist": "nowhere.json"}, "does not exist"),
+        ("organ_pocketnet", ["inference"], {"ckpt_path": "nowhere.pt"}, "the file does not exist"),
+        ("organ_pocketnet", ["inference"], {"features": 8}, "another architecture"),
+        ("organ_pocketnet", ["train", "evaluate"], {"features": 8}, "another architecture"),
+        ("tumor_pocketnet", ["train"], {"organ_weights": "nowhere.pt"}, "the file does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_any_step(trained, data, tmp_path, name, configs, change, message):
+    source = data / "images" if configs == ["inference"] else data
+    weights = {"ckpt_path": str(trained[name] / "models/model.pt")} if configs != ["train"] else {}
+    with pytest.raises(Exception) as info:  # noqa: PT011  (monai.bundle wraps it; the cause is what counts)
+        bundle_run(name, configs, **{**settings(name, source, tmp_path), **weights, **change})
+    assert message in str(cause(info.value))
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_last_line_of_a_failed_run_is_the_sentence(data):
+    words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
+    done = subprocess.run(
+        [*words, "--dataset_dir", str(data), "--fold", "9"], cwd=ROOT / "bundles/organ_pocketnet",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("error: fold 9: it has no validation cases")
+    assert "Traceback" not in done.stderr
+
+
+def command(configs: list[str], options: dict[str, Any], ranks: int = 1) -> list[str]:
+    launch = ["torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m"] if ranks > 1 else []
+    words = [sys.executable, "-W", "ignore", "-m", *launch, "monai.bundle", "run", "--config_file", str(configs)]
+    for key, value in options.items():
+        words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path):
+    name, configs = "organ_pocketnet", ["configs/train.json"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    # no validation in between, so that most of the time is training; the last epoch validates
+    more = {"epochs": 8, "val_interval": 4, "batch_size": 1}
+    bundle_run(name, ["train"], **settings(name, data, whole, **more))
+    options = settings(name, data, cut, **more)
+    process = subprocess.Popen(
+        command(configs, options), cwd=ROOT / "bundles" / name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    state = cut / "out/resume.pt"
+    deadline = time.monotonic() + 300
+    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(float(np.random.default_rng().uniform(0, 0.5)))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 <= torch.load(state, weights_only=True)["epoch"] < 8
+    bundle_run(name, ["train"], **options)
+    a, b = (torch.load(f / "out/resume.pt", weights_only=True) for f in (whole, cut))
+    assert b["epoch"] == a["epoch"] == 8
+    for key, value in a["state"]["network"].items():
+        assert torch.equal(value, b["state"]["network"][key]), key
+    assert a["best_metric"] == b["best_metric"]
+    x, y = (torch.load(f / "models/model.pt", weights_only=True) for f in (whole, cut))
+    assert all(torch.equal(x[k], y[k]) for k in x)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path, name):
+    cases = json.loads((data / "datalist.json").read_text())
+    # one step an epoch: two training cases, of which both ways see both; validation cases are the others
+    cases["training"] = [{**c, "fold": int(i > 1), "image": str(data / c["image"]), "label": str(data / c["label"])}
+                         for i, c in enumerate(cases["training"])]  # fmt: skip
+    (tmp_path / "datalist.json").write_text(json.dumps(cases))
+    fixed = {"_target_": "ResizeWithPadOrCropd", "spatial_size": [16, 16, 8]}
+    keys = ["image", "label"] if name == "organ_pocketnet" else ["image", "organ", "label"]
+    more: dict[str, Any] = {
+        "fold": 1, "train#random_transforms": [{**fixed, "keys": keys}], "epochs": 3, "val_interval": 3,
+        "datalist": str(tmp_path / "datalist.json"), "learning_rate": 0.01,
+    }  # fmt: skip
+    organ = trained["organ_pocketnet"] / "models/model.pt"
+    one, two = (settings(name, data, tmp_path / place, organ, **more) for place in ("one", "two"))
+    bundle_run(name, ["train"], **one, batch_size=2)
+    two.pop("device")
+    configs = ["configs/train.json", "configs/multi_gpu_train.json"]
+    done = subprocess.run(
+        command(configs, {**two, "batch_size": 1}, ranks=2), cwd=ROOT / "bundles" / name, capture_output=True, text=True,
+        check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    a, b = (torch.load(tmp_path / p / "out/resume.pt", weights_only=True) for p in ("one", "two"))
+    for key, value in a["state"]["network"].items():
+        torch.testing.assert_close(value, b["state"]["network"][key], rtol=2e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
+    assert a["best_metric"] == pytest.approx(b["best_metric"], abs=0.02)
