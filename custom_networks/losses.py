@@ -31,6 +31,6 @@ class ParameterNormLoss(nn.Module):
         """Args: output, target: what `loss` takes. Returns: a scalar."""
         value = self.loss(output, target)
         if self.weight:
-            trained = [p for p in self._network[0].parameters() if p.requires_grad]
+            trained: list[torch.Tensor] = [p for p in self._network[0].parameters() if p.requires_grad]
             value = value + self.weight * torch.stack(torch._foreach_norm(trained)).sum()
         return value

@@ -45,7 +45,10 @@ class PartsConv(nn.Module):
         )
         fan_in = sum(parts) * int(torch.tensor(kernel_size).prod())
         for part in self.parts:
-            nn.init.normal_(part.weight, std=(2.0 / fan_in) ** 0.5)
+            nn.init.normal_(
+                part.weight,  # type: ignore[arg-type]
+                std=(2.0 / fan_in) ** 0.5,
+            )
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Args: maps: feature maps (B, C_i, *S). Returns: (B, out_channels, *S / stride)."""
@@ -217,7 +220,7 @@ class PocketNet(nn.Module):
         self.head = conv(widths[0], out_channels, 1)
         self.extra = nn.ModuleList(conv(widths[1 + i], out_channels, 1) for i in range(deep_supervision))
         if self.memory_format is not None:
-            self.to(memory_format=self.memory_format)
+            self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment an image.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data.dataloader import set_rnd
+from monai.engines import Workflow
 from monai.handlers import CheckpointSaver
 
 from custom_networks.errors import CaseError
@@ -42,7 +43,7 @@ class ResumeTraining:
         path: str | Path,
         state: dict[str, Any],
         seed: int = 0,
-        evaluator: Engine | None = None,
+        evaluator: Workflow | None = None,
         saver: CheckpointSaver | None = None,
         resume: bool = True,
         interval: int = 1,
@@ -50,7 +51,8 @@ class ResumeTraining:
         self.path = Path(path)
         self.state = state
         self.seed = seed
-        self.evaluator = evaluator
+        # MONAI adds its best metric to ignite's state
+        self.best: Any = None if evaluator is None else evaluator.state
         self.saver = saver
         self.resume = resume
         self.interval = interval
@@ -85,10 +87,10 @@ class ResumeTraining:
             "state": {name: item.state_dict() for name, item in self.state.items()},
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
-        if self.evaluator is not None:
+        if self.best is not None:
             # plain floats: numpy's scalars do not pass weights_only
-            content["best_metric"] = float(self.evaluator.state.best_metric)
-            content["best_epoch"] = int(self.evaluator.state.best_metric_epoch)
+            content["best_metric"] = float(self.best.best_metric)
+            content["best_epoch"] = int(self.best.best_metric_epoch)
         if self.saver is not None and self.saver._key_metric_checkpoint is not None:
             saved: Sequence[Any] = self.saver._key_metric_checkpoint._saved
             content["saved"] = [(float(item.priority), str(item.filename)) for item in saved]
@@ -114,9 +116,9 @@ class ResumeTraining:
             scaler.load_state_dict(content["scaler"])
         engine.state.epoch = content["epoch"]
         engine.state.iteration = content["iteration"]
-        if self.evaluator is not None and "best_metric" in content:
-            self.evaluator.state.best_metric = content["best_metric"]
-            self.evaluator.state.best_metric_epoch = content["best_epoch"]
+        if self.best is not None and "best_metric" in content:
+            self.best.best_metric = content["best_metric"]
+            self.best.best_metric_epoch = content["best_epoch"]
         if self.saver is not None and content.get("saved"):
             self.saver.load_state_dict({"_saved": content["saved"]})
         logger.info("resumed after epoch %d from %s", content["epoch"], self.path)

@@ -19,6 +19,8 @@ class CPUSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Args: input: (B, C, *S). Returns: the same shape."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input)
+        # MONAI's trainers pass MetaTensors, whose slices carry metadata that do not belong here
+        input = input.as_subclass(torch.Tensor)
         axes = [0, *range(2, input.dim())]
         shape = [1, -1] + [1] * (input.dim() - 2)
         count = torch.full((1,), input.numel() / input.shape[1], device=input.device)
@@ -53,5 +55,5 @@ def convert_sync_batchnorm(network: nn.Module) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            module.__class__ = CPUSyncBatchNorm
+            module.__class__ = CPUSyncBatchNorm  # type: ignore[assignment]
     return network

@@ -30,9 +30,7 @@ class TwoStageInferer(SlidingWindowInferer):
         self.contain = contain
         self.largest_component = largest_component
 
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Segment whole images.
 
         Args:
@@ -59,8 +57,8 @@ class TwoStageInferer(SlidingWindowInferer):
         # the input's affine travels with the result, as with any MONAI inferer
         return convert_to_dst_type(result, inputs, dtype=result.dtype)[0]
 
-    def _mask(self, logits: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
-        mask = torch.as_tensor(logits)[:, 1:2] > torch.as_tensor(logits)[:, 0:1]
+    def _mask(self, logits: Any, inside: torch.Tensor | None = None) -> torch.Tensor:
+        mask = logits[:, 1:2] > logits[:, 0:1]
         if inside is not None:
             mask = mask & inside
         if self.largest_component:

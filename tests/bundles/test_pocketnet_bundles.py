@@ -13,11 +13,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from custom_networks import CaseError
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run, verify_metadata, verify_net_in_out
 
+from custom_networks import CaseError
+
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = Path(os.environ.get("GYN_SAMPLES", ROOT / "../shared/samples")).resolve().parent / "schema/meta_schema_20240725.json"
+SCHEMA = (
+    Path(os.environ.get("GYN_SAMPLES", ROOT / "../shared/samples")).resolve().parent
+    / "schema/meta_schema_20240725.json"
+)
 BUNDLES = ("organ_pocketnet", "tumor_pocketnet")
 TINY: dict[str, Any] = {
     "spacing": [4.0, 4.0, 5.0], "patch_size": [16, 16, 8], "kernel_sizes": [3, 3, 3], "strides": [2, 2], "features": 4,
@@ -101,7 +105,9 @@ def predictions(folder: Path) -> dict[str, nib.Nifti1Image]:
 def test_model_is_a_flat_state_dict_and_resume_state_is_apart(trained, name):
     weights = torch.load(trained[name] / "models/model.pt", weights_only=True)
     assert all(isinstance(v, torch.Tensor) for v in weights.values())
-    assert {k.split(".")[0] for k in weights} >= ({"organ", "tumor"} if name == "tumor_pocketnet" else {"encoder", "head"})
+    assert {k.split(".")[0] for k in weights} >= (
+        {"organ", "tumor"} if name == "tumor_pocketnet" else {"encoder", "head"}
+    )
     assert [f.name for f in (trained[name] / "models").iterdir()] == ["model.pt"]
     assert torch.load(trained[name] / "out/resume.pt", weights_only=True)["epoch"] == 2
 
@@ -274,11 +280,15 @@ def test_what_the_zoo_checks(trained, tmp_path, name):
             assert Path(file).is_file(), file
         for file in Path("configs").glob("*.json"):
             text = file.read_text()
-            assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n", f"{file} is not indented by 4"
+            assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n", (
+                f"{file} is not indented by 4"
+            )
         meta = json.loads(Path("configs/metadata.json").read_text())
         assert meta["version"] in meta["changelog"]
         tiny = {k: TINY[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")}
-        verify_net_in_out(net_id="network_def", meta_file="configs/metadata.json", config_file="configs/inference.json", **tiny)
+        verify_net_in_out(
+            net_id="network_def", meta_file="configs/metadata.json", config_file="configs/inference.json", **tiny
+        )
         weights = str(trained[name] / "models/model.pt")
         ckpt_export(
             net_id="network_def", filepath=str(tmp_path / "model.ts"), ckpt_file=weights, meta_file="configs/metadata.json",
@@ -416,7 +426,9 @@ def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path
     keys = ["image", "label"] if name == "organ_pocketnet" else ["image", "organ", "label"]
     more: dict[str, Any] = {
         "fold": 1, "train#random_transforms": [{**fixed, "keys": keys}], "epochs": 3, "val_interval": 3,
-        "datalist": str(tmp_path / "datalist.json"), "learning_rate": 0.01,
+        "datalist": str(tmp_path / "datalist.json"), "learning_rate": 0.05,
+        # Adam would blow up rounding where a gradient is almost zero
+        "optimizer#_target_": "torch.optim.SGD",
     }  # fmt: skip
     organ = trained["organ_pocketnet"] / "models/model.pt"
     one, two = (settings(name, data, tmp_path / place, organ, **more) for place in ("one", "two"))
@@ -427,8 +439,10 @@ def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path
         command(configs, {**two, "batch_size": 1}, ranks=2), cwd=ROOT / "bundles" / name, capture_output=True, text=True,
         check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if "Error" in x or "error" in x)
     a, b = (torch.load(tmp_path / p / "out/resume.pt", weights_only=True) for p in ("one", "two"))
     for key, value in a["state"]["network"].items():
-        torch.testing.assert_close(value, b["state"]["network"][key], rtol=2e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            value, b["state"]["network"][key], rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}"
+        )
     assert a["best_metric"] == pytest.approx(b["best_metric"], abs=0.02)

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from custom_networks import CaseError, case_name, fold_split, inference_cases, read_datalist
 
 CASES = [{"case": f"p{i}", "patient": f"p{i // 2}", "image": f"images/{i}.nii.gz", "fold": i // 2} for i in range(6)]

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from custom_networks import ParameterNormLoss
 from torch import nn
+
+from custom_networks import ParameterNormLoss
 
 
 def test_adds_the_unsquared_norms_of_all_trained_tensors():

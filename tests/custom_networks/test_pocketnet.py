@@ -1,7 +1,8 @@
 import pytest
 import torch
-from custom_networks import PocketNet
 from monai.losses import DeepSupervisionLoss, DiceCELoss
+
+from custom_networks import PocketNet
 
 ANISOTROPIC = {"kernel_sizes": [(3, 3, 1), (3, 3, 1), 3, 3], "strides": [(2, 2, 1), (2, 2, 1), 2]}
 
@@ -85,7 +86,13 @@ def test_channels_last_changes_nothing_but_the_layout():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"block": "swin"}, {"kernel_sizes": [3, 3]}, {"kernel_sizes": [2, 3, 3, 3]}, {"deep_supervision": 3}, {"features": [4, 8]}],
+    [
+        {"block": "swin"},
+        {"kernel_sizes": [3, 3]},
+        {"kernel_sizes": [2, 3, 3, 3]},
+        {"deep_supervision": 3},
+        {"features": [4, 8]},
+    ],
 )
 def test_arguments_that_do_not_fit(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):

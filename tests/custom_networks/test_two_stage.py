@@ -1,8 +1,9 @@
 import pytest
 import torch
-from custom_networks import MeanEnsemble, PocketNet, TwoStageInferer, TwoStagePocketNet
 from monai.data import MetaTensor
 from torch import nn
+
+from custom_networks import MeanEnsemble, PocketNet, TwoStageInferer, TwoStagePocketNet
 
 
 class Threshold(nn.Module):

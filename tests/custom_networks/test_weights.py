@@ -1,7 +1,14 @@
 import pytest
 import torch
+
 from custom_networks import (
-    CaseError, MeanEnsemble, PocketNet, TwoStagePocketNet, check_weights, load_ensemble, load_weights,
+    CaseError,
+    MeanEnsemble,
+    PocketNet,
+    TwoStagePocketNet,
+    check_weights,
+    load_ensemble,
+    load_weights,
 )  # fmt: skip
 
 
@@ -13,7 +20,9 @@ def test_loads_and_says_what_does_not_fit(tmp_path):
     source, target = small(), small()
     torch.save(source.state_dict(), tmp_path / "model.pt")
     load_weights(target, tmp_path / "model.pt")
-    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
+    )
     with pytest.raises(CaseError, match=r"model\.pt: they belong to another architecture"):
         check_weights(PocketNet(features=4, levels=2), tmp_path / "model.pt")
     with pytest.raises(CaseError, match="another architecture"):
@@ -55,7 +64,9 @@ def test_ensemble_of_both_stages(tmp_path):
     for fold in range(2):
         files.append(tmp_path / f"{fold}.pt")
         torch.save(TwoStagePocketNet(small(), small(in_channels=2)).state_dict(), files[-1])
-    network = TwoStagePocketNet(MeanEnsemble([small(), small()]), MeanEnsemble([small(in_channels=2) for _ in range(2)]))
+    network = TwoStagePocketNet(
+        MeanEnsemble([small(), small()]), MeanEnsemble([small(in_channels=2) for _ in range(2)])
+    )
     load_ensemble(network, files)
     second = torch.load(files[1])
     assert torch.equal(network.tumor.networks[1].head.weight, second["tumor.head.weight"])
