@@ -48,21 +48,33 @@ def _mist(size: Sequence[int]) -> nn.Module:
     )  # fmt: skip
 
 
-def _plan(size: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
-    """Strides and kernel sizes by nnU-Net's rules: halve the finest axes while an edge stays at least 4."""
-    edges, spacing = list(size), list(SPACING)
-    strides, kernels = [[1] * 3], []
-    while True:
-        finest = min(spacing)
-        kernels.append([3 if s / finest < 2 else 1 for s in spacing])
-        step = [2 if s / finest < 2 and e >= 8 else 1 for s, e in zip(spacing, edges, strict=True)]
-        # once an axis takes part in convolutions it stays
-        kernels[-1] = [max(k) for k in zip(kernels[-1], *kernels[:-1], strict=True)]
-        if max(step) == 1:
-            return strides, kernels
-        strides.append(step)
-        edges = [e // s for e, s in zip(edges, step, strict=True)]
-        spacing = [v * s for v, s in zip(spacing, step, strict=True)]
+def _plan(size: Sequence[int], smallest: int = 4) -> tuple[list[list[int]], list[list[int]]]:
+    """Strides and kernel sizes by nnU-Net's rules, which MIST follows too.
+
+    The finest axes are halved while their edges stay at least `smallest`; an axis takes part in convolutions once its
+    spacing is within a factor of two of the finest.
+
+    Args:
+        size: of the patch.
+        smallest: edge of the deepest feature map.
+
+    Returns:
+        Strides and kernel sizes of each level, the first level's strides being 1.
+    """
+    edges, spacing, kernel = list(size), list(SPACING), [1] * len(size)
+    strides: list[list[int]] = [[1] * len(size)]
+    kernels: list[list[int]] = []
+    while able := [a for a, edge in enumerate(edges) if edge >= 2 * smallest]:
+        finest = min(spacing[a] for a in able)
+        halved = [a for a in able if spacing[a] / finest < 2]
+        if len(halved) == 1 and edges[halved[0]] < 3 * smallest:
+            break
+        kernel = [3 if k == 3 or s / min(spacing) < 2 else 1 for k, s in zip(kernel, spacing, strict=True)]
+        kernels.append(kernel)
+        strides.append([2 if a in halved else 1 for a in range(len(size))])
+        spacing = [s * n for s, n in zip(spacing, strides[-1], strict=True)]
+        edges = [-(-e // n) for e, n in zip(edges, strides[-1], strict=True)]
+    return strides, [*kernels, [3] * len(size)]
 
 
 def _dynunet(size: Sequence[int]) -> nn.Module:

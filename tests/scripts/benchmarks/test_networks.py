@@ -80,18 +80,17 @@ def test_one_row_measured_and_a_missing_peer_named(tmp_path: Path, capsys: pytes
     with (tmp_path / "networks.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [r["network"] for r in rows] == ["pocket", "pocket"]
-    assert all(float(r["step_s"]) > float(r["forward_s"]) > 0 for r in rows)
+    assert all(float(r["step_s"]) > 0 and float(r["forward_cpu_s"]) > 0 for r in rows)
     assert int(rows[0]["peak_bytes"]) > 0
     # the first convolution alone: 16^3 voxels, 27 taps, 32 features, a multiplication and an addition each
     assert int(rows[0]["flops"]) > 16**3 * 27 * 32 * 2
 
 
 def test_a_process_that_fails_says_why() -> None:
-    with Worker({"network": "pocket", "size": [16, 16], "threads": 1, "device": "cpu"}) as worker:
-        assert "error" in worker.ask("prepare")
-        assert "error" in worker.ask("nonsense")
     with Worker({"network": "nobody", "size": [16, 16, 16], "threads": 1, "device": "cpu"}) as worker:
         assert "nobody" in worker.ask("prepare")["error"]
+        worker.process.kill()
+        assert "ended" in worker.ask("prepare")["error"]
 
 
 @pytest.mark.parametrize(
