@@ -19,7 +19,10 @@ VERBS = {
     "preprocess": ("scripts.data.preprocess", "Run a bundle's deterministic transforms once, to memory-mapped arrays."),
     "evaluate": ("scripts.experiments.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
     "crossval": ("scripts.experiments.crossval", "Train the folds of a bundle and predict out-of-fold."),
+    "stand_ins": ("scripts.experiments.stand_ins", "Datalists of real MR samples for docs/evidence.md."),
     "demo": ("scripts.experiments.demo", "The whole two-stage path on a small synthetic cohort."),
+    "three_stages": ("scripts.experiments.three_stages", "Real CT through the three GynBTNet stages at a small size."),
+    "pretraining_gain": ("scripts.experiments.pretraining_gain", "With and without pretraining on few labelled cases."),
     "benchmark": (
         "scripts.benchmarks.benchmark",
         "networks|pretraining|loading|preprocessing: side by side with peers.",
