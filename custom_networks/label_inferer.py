@@ -10,11 +10,11 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import SlidingWindowInferer
-from monai.utils import PytorchPadMode, convert_to_dst_type, ensure_tuple_rep, fall_back_tuple
+from monai.utils import PytorchPadMode, convert_to_dst_type, ensure_tuple_rep, fall_back_tuple, optional_import
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
+tqdm, _ = optional_import("tqdm", name="tqdm")
 Block = tuple[int, ...]
 
 
@@ -37,7 +37,8 @@ class LabelMapInferer(SlidingWindowInferer):
     The volume is cut where windows begin and end. A block's class scores exist from the first window that covers it to
     the last one; then their argmax goes into the label map and they are freed. Windows run along the longest axis (in
     window sizes) last, so at overlap 0.5 the scores alive are half a window deep: 105 classes over 287 x 287 x 397
-    voxels and windows of 112 x 128 x 128 take 3 instead of 27 GB. Scores are summed in float32 as MONAI does; their
+    voxels and windows of 112 x 128 x 128 add 2.95 GiB at most (measured, Invertd to the original grid included), where
+    all scores would take 12.8 GiB before any copy. Scores are summed in float32 as MONAI does; their
     common weight does not change the argmax and is left out.
 
     In a bundle it replaces the inferer, and `AsDiscreted(argmax=True)` leaves the postprocessing. `Invertd` with
