@@ -67,10 +67,8 @@ def pretraining_gain(
     size = Size(variant, spacing, spacing, patch, 4, steps=(pretrain_steps, steps, steps))
     size.learning_rates = (learning_rate,) * 3
     learning, held_out, rest = openkbp_parts(source, train, test, seed=0)
-    weights = folder / "stage1" / "model.pt"
-    if not weights.is_file():
-        unlabelled = write_pretraining(source, [*learning, *rest], folder / "stage1")
-        train_stage(PRETRAIN, unlabelled, folder / "stage1", size.overrides(1) | {"seed": 0})
+    unlabelled = write_pretraining(source, [*learning, *rest], folder / "stage1")
+    weights = train_stage(PRETRAIN, unlabelled, folder / "stage1", size.overrides(1) | {"seed": 0})
     labelled = write_brachytherapy(source, learning, held_out, folder / "data")
     rows: list[pd.DataFrame] = []
     for seed in range(seeds):

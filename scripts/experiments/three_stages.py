@@ -76,7 +76,7 @@ def write_overrides(file: Path, values: dict[str, Any]) -> str:
 def train_stage(
     bundle: Path, datalist: Path, folder: Path, values: dict[str, Any], prepared: Path | None = None
 ) -> Path:
-    """Prepare a stage's data once, train it, and give its `model.pt`.
+    """Prepare a stage's data once, train it, and give its `model.pt`, or that of an earlier run with equal settings.
 
     Args:
         bundle: its folder.
@@ -88,6 +88,11 @@ def train_stage(
     Returns:
         The weights.
     """
+    weights, earlier = folder / "model.pt", folder / "overrides.json"
+    # the only validation, and so the first file of weights, is at the end of the training
+    if weights.is_file() and earlier.is_file() and json.loads(earlier.read_text(encoding="utf-8")) == values:
+        return weights
+    weights.unlink(missing_ok=True)
     prepared = prepared or folder / "prepared"
     settings = write_overrides(prepared / "size.json", {k: values[k] for k in ("spacing", "patch_size", "variant")})
     if not (prepared / "mapped.json").is_file():
@@ -100,7 +105,7 @@ def train_stage(
         {"dataset_dir": str(prepared), "ckpt_dir": str(folder), "output_dir": str(folder / "output")},
         log=folder / "train.log",
     )  # fmt: skip
-    return folder / "model.pt"
+    return weights
 
 
 def three_stages(
