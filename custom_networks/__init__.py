@@ -10,6 +10,7 @@ _MODULES = {
     "checks": (
         "check_case",
         "check_cases",
+        "check_ranks",
         "read_volume",
     ),
     "chunked_dice_ce": ("ChunkedDiceCELoss",),

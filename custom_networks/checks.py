@@ -190,3 +190,22 @@ def check_cases(
     for sentence in found:
         warnings.warn(sentence, stacklevel=2)
     return found
+
+
+def check_ranks(ranks: int, **parts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse more processes than there are cases to share among them.
+
+    Args:
+        ranks: processes of the run.
+        parts: cases by what they are for, such as `training` and `validation`.
+
+    Raises:
+        CaseError: a part has fewer cases than there are processes.
+    """
+    for name, cases in parts.items():
+        if len(cases) < ranks:
+            raise CaseError(
+                f"{name} cases",
+                f"{len(cases)} cannot be shared among {ranks} processes",
+                "start fewer with --nproc_per_node",
+            )

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import nibabel as nib
 import numpy as np
 import pytest
@@ -204,46 +208,105 @@ def test_lps_is_what_itk_calls_rai(data):
     assert nib.aff2axcodes(turned.affine.numpy()) == ("L", "P", "S")
 
 
-OVERRIDES = [
-    ("organ_pocketnet", ["default_column"]), ("organ_pocketnet", ["anisotropic"]), ("organ_pocketnet", ["early_stop"]),
-    ("organ_pocketnet", ["mlflow"]), ("tumor_pocketnet", ["default_column"]), ("tumor_pocketnet", ["anisotropic"]),
-    ("tumor_pocketnet", ["one_network"]),
-]  # fmt: skip
+def documented(name: str) -> list[str]:
+    """The commands of a bundle's README, one per row of its table."""
+    text = (ROOT / "bundles" / name / "docs/README.md").read_text()
+    return re.findall(r"^\|[^|]+\| `((?:python|torchrun)[^`]+)`", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(("name", "files"), OVERRIDES)
-def test_each_override_trains(data, tmp_path, name, files):
-    options = settings(name, data, tmp_path, epochs=1)
-    dropped = {
-        "default_column": ("deep_supervision", "deep_supervision_weights"), "anisotropic": ("kernel_sizes", "strides"),
-        "mlflow": ("tracker",),
-    }.get(files[0], ())  # fmt: skip
-    options = {k: v for k, v in options.items() if k not in dropped}
-    if files == ["anisotropic"]:
-        options |= {"patch_size": [16, 16, 8], "deep_supervision": 2, "deep_supervision_weights": [0.5, 0.3, 0.2]}
-    if name == "tumor_pocketnet" and files != ["one_network"]:
-        # any organ network of the right shape will do here
-        parser = ConfigParser()
-        parser.read_config([str(ROOT / "bundles/tumor_pocketnet/configs" / f"{c}.json") for c in ("train", *files)])
-        parser.update(options)
-        torch.save(parser.get_parsed_content("network_def").organ.state_dict(), tmp_path / "organ.pt")
-        options["organ_weights"] = str(tmp_path / "organ.pt")
-    bundle_run(name, ["train", *files], **options)
-    assert (tmp_path / "models/model.pt").is_file()
-    if files == ["mlflow"]:
+def arguments(line: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """Words before the options, configuration files, other options."""
+    words = shlex.split(line)
+    first = next(
+        i for i, word in enumerate(words) if word.startswith("--") and "=" not in word and word != "--standalone"
+    )
+    options = {words[i].removeprefix("--"): words[i + 1] for i in range(first, len(words), 2)}
+    files = options.pop("config_file")
+    return words[:first], json.loads(files.replace("'", '"')) if files.startswith("[") else [files], options
+
+
+@pytest.mark.parametrize(("name", "line"), [(n, line) for n in BUNDLES for line in documented(n)])
+def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  # noqa: PLR0912, PLR0915  (one path per verb)
+    words, configs, given = arguments(line)
+    monkeypatch.chdir(ROOT / "bundles" / name)
+    if "plan.json" in configs:
+        (tmp_path / "plan.json").write_text(json.dumps({"spacing": [5.0, 5.0, 5.0]}))
+        configs = [str(tmp_path / c) if c == "plan.json" else c for c in configs]
+    tiny = {
+        k: v for k, v in TINY.items() if k not in {key for c in configs[1:] for key in json.loads(Path(c).read_text())}
+    }
+    if any("anisotropic" in c or "small" in c for c in configs):  # these keep their own four levels
+        tiny |= {
+            "deep_supervision": 2,
+            "deep_supervision_weights": [0.5, 0.3, 0.2],
+            "features": 4,
+            "patch_size": [16, 16, 8],
+        }
+    if any("default_column" in c for c in configs):
+        tiny.pop("deep_supervision_weights")
+    places = {"DATA": str(data), "IMAGES": str(data / "images"), "ORGAN/model.pt": str(tmp_path / "organ.pt")}
+    options = {**tiny, "epochs": 1, "output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
+    options |= {key: places.get(value, value) for key, value in given.items()}
+    if "fold" in options:
+        options["fold"] = int(options["fold"])
+    if words[0] == "torchrun":  # as torchrun starts its only process
+        for key, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+            monkeypatch.setenv(key, value)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+        options.pop("device", None)
+
+    # weights of the very network that this command is about, untrained
+    parser = ConfigParser()
+    parser.read_config(configs)
+    parser.update({k: v for k, v in options.items() if k not in {"filepath", "ckpt_file", "meta_file"}})
+    network = parser.get_parsed_content("network_def")
+    if name == "tumor_pocketnet" and hasattr(network, "organ"):
+        torch.save(network.organ.state_dict(), tmp_path / "organ.pt")
+    weights = tmp_path / "model.pt"
+    torch.save(network.state_dict(), weights)
+    if any("ensemble" in c for c in configs):
+        fold = parser.get_parsed_content("fold_network" if name == "organ_pocketnet" else "network_def")
+        single = fold() if name == "organ_pocketnet" else type(fold)(fold.organ.networks[0], fold.tumor.networks[0])
+        torch.save(single.state_dict(), weights)
+        options["fold_weights"] = [str(weights)] * 5
+
+    verb = words[-1]
+    if verb == "network_def":
+        options = {k: v for k, v in options.items() if k in TINY and k not in {"epochs", "val_interval", "tracker"}}
+        export = {"ckpt_export": ckpt_export, "onnx_export": onnx_export}[words[-2]]
+        more = (
+            {"input_shape": [1, 1, 16, 16, 8], "converter_kwargs": {"dynamo": False}}
+            if words[-2] == "onnx_export"
+            else {}
+        )
+        target = tmp_path / Path(given["filepath"]).name
+        export(net_id=verb, filepath=str(target), ckpt_file=str(weights), meta_file="configs/metadata.json",
+               config_file=configs, **more, **{k: options[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")})  # fmt: skip
+        assert target.stat().st_size > 1000
+        return
+    assert verb == "run"
+    options["val_interval"] = 1
+    trains = configs[0].endswith("train.json") and not any("evaluate" in c for c in configs)
+    if not trains:
+        options["ckpt_path"] = str(weights)
+    try:
+        run(config_file=configs, meta_file="configs/metadata.json", logging_file="configs/logging.conf", **options)
+    finally:  # ignite would remember that this process was one of a group
+        idist.utils._set_model(idist.utils._SerialModel())
+    if trains:
+        assert (tmp_path / "models/model.pt").is_file()
+    elif configs[0].endswith("inference.json"):
+        assert len(predictions(tmp_path / "out")) == 5
+    else:
+        expected = 4 if given.get("section") == "testing" else 3
+        assert len(predictions(tmp_path / "out/predictions")) == expected
+    if any("mlflow" in c for c in configs):
         import mlflow
 
         mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/out/mlflow.db")
-        runs = mlflow.search_runs(experiment_names=["organ_pocketnet"])
-        assert "metrics.val_dice" in runs.columns
-    if files == ["one_network"]:
-        weights = {"ckpt_path": str(tmp_path / "models/model.pt")}
-        bundle_run(name, ["train", "one_network", "evaluate", "one_network_evaluate"], **options | weights)
-        bundle_run(
-            name, ["inference", "one_network_inference"],
-            **options | weights | {"dataset_dir": str(data / "images"), "output_dir": str(tmp_path / "inference")},
-        )  # fmt: skip
-        assert len(predictions(tmp_path / "inference")) == 5
+        assert "metrics.val_dice" in mlflow.search_runs(experiment_names=[name]).columns
 
 
 def test_early_stopping_stops(data, tmp_path):
@@ -324,20 +387,6 @@ def test_metadata_follows_the_schema(name):
     if not SCHEMA.is_file():
         pytest.skip(f"the metadata schema is not at {SCHEMA} (set GYN_SAMPLES)")
     verify_metadata(meta_file=str(ROOT / f"bundles/{name}/configs/metadata.json"), filepath=str(SCHEMA))
-
-
-def test_onnx_export(trained, tmp_path):
-    tiny = {k: TINY[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")}
-    os.chdir(ROOT / "bundles/organ_pocketnet")
-    try:
-        onnx_export(
-            net_id="network_def", filepath=str(tmp_path / "model.onnx"), config_file="configs/inference.json",
-            ckpt_file=str(trained["organ_pocketnet"] / "models/model.pt"), meta_file="configs/metadata.json",
-            input_shape=[1, 1, 16, 16, 8], converter_kwargs={"dynamo": False}, **tiny,
-        )  # fmt: skip
-    finally:
-        os.chdir(ROOT)
-    assert (tmp_path / "model.onnx").stat().st_size > 1000
 
 
 def cause(error: BaseException) -> CaseError:
