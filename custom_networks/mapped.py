@@ -47,6 +47,12 @@ def _meta(folder: str, changed: int) -> dict[str, Any]:
     return dict(json.loads((Path(folder) / META_FILE).read_text(encoding="utf-8")))
 
 
+def close_mapped() -> None:
+    """Let go of every mapped array of this process, e.g. before its files are moved."""
+    _opened.cache_clear()
+    _meta.cache_clear()
+
+
 def _open(path: Path) -> np.ndarray:
     try:
         return _opened(str(path), path.stat().st_mtime_ns)

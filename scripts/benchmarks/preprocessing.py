@@ -70,7 +70,7 @@ def preprocessing(
             runners[peer] = [python, str(Path(__file__).with_name("peer_preprocessing.py")), peer]
         else:
             print(f"{peer} is left out: {python} has no working {package}")
-    spec = {
+    spec: dict[str, Any] = {
         "cases": [{"name": f"case{i:03d}", "image": c["image"], "label": c["label"]} for i, c in enumerate(chosen)],
         "labels": {str(value): name for value, name in content["labels"].items()},
         "modality": str(content.get("modality", "")).upper(), "spacing": target, "workers": workers,
