@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from custom_networks import CaseError, check_case, read_volume
+from custom_networks import CaseError
 from scripts.data.datalist_content import Case, resolved
+from scripts.data.read_case import check_files, one_sentence, read
 from scripts.data.slice_picture import slice_picture
 
 # low and high face of an axis, by nibabel's letter for the axis's direction
@@ -102,11 +103,12 @@ def report_case(case: Case, folder: Path, section: str, labels: Mapping[int, str
     report = CaseReport(case["case"], case["patient"], place)
     files = resolved(case, folder)
     try:
-        check_case(files, list(labels) or None, mask_keys=("organ",))
+        check_files(files, list(labels) or None, mask_keys=("organ",))
     except CaseError as error:
         report.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
     try:
-        _measure(report, files, labels, modality)
+        with one_sentence(report.case, f"image {files['image']}"):
+            _measure(report, files, labels, modality)
     except CaseError as error:
         if not report.findings:
             report.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
@@ -116,7 +118,7 @@ def report_case(case: Case, folder: Path, section: str, labels: Mapping[int, str
 def _measure(report: CaseReport, files: Case, labels: Mapping[int, str], modality: str) -> None:
     import nibabel as nib
 
-    image, affine = read_volume(files["image"], report.case)
+    image, affine = read(files["image"], report.case)
     stored = nib.orientations.io_orientation(affine)
     to_lps = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt("LPS"))
     report.orientation = "".join(nib.aff2axcodes(affine))
@@ -138,7 +140,7 @@ def _measure(report: CaseReport, files: Case, labels: Mapping[int, str], modalit
     label: np.ndarray | None = None
     if files.get("label"):
         try:
-            label = read_volume(files["label"], report.case, "label")[0]
+            label = read(files["label"], report.case, "label")[0]
         except CaseError:
             label = None
         if label is not None and label.shape == tuple(image.shape[i] for i in np.argsort(order)):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks import read_volume
 from scripts.data.datalist_content import Case, resolved
+from scripts.data.read_case import read
 
 # voxels per case that enter the intensity statistics; nnU-Net's number
 SAMPLES = 10_000
@@ -35,14 +35,14 @@ def measure_case(case: Case, folder: Path, labels: Sequence[int], seed: int = 0)
     import nibabel as nib
 
     files = resolved(case, folder)
-    image, affine = read_volume(files["image"], case["case"])
+    image, affine = read(files["image"], case["case"])
     # the axis of the stored array that runs along L, along P, along S
     order = np.argsort(nib.orientations.io_orientation(affine)[:, 0])
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     voxels: dict[str, int] = {}
     foreground = np.ones(image.shape, bool)
     if files.get("label"):
-        label, _ = read_volume(files["label"], case["case"], "label")
+        label, _ = read(files["label"], case["case"], "label")
         values, counts = np.unique(label, return_counts=True)
         found = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
         voxels = {str(value): found.get(value, 0) for value in labels}

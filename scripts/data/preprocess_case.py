@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom_networks import CaseError, check_case
+from custom_networks import CaseError
 from custom_networks.datalist import PATH_KEYS
 from custom_networks.mapped import deterministic_part
 from scripts.data.datalist_content import Case
 from scripts.data.mapped_store import folder_name, state_key, store, stored_meta
+from scripts.data.read_case import check_files
 
 JOURNAL = "journal.jsonl"
 
@@ -221,14 +222,14 @@ def _check_headers(case: Case, files: Mapping[str, str]) -> None:
             or not np.isfinite(header.affine).all()
         ):
             # reads everything and says what is wrong; what it lets pass may be used
-            check_case(case, mask_keys=[key for key in files if key not in {"image", "label"}])
+            check_files(case, mask_keys=[key for key in files if key not in {"image", "label"}])
             return
 
 
 def _why(case: Case, error: Exception) -> str:
     """The sentence of the check that finds the fault, or the first line of the transform's own message."""
     try:
-        check_case(case, mask_keys=[key for key in PATH_KEYS if key not in {"image", "label"} and case.get(key)])
+        check_files(case, mask_keys=[key for key in PATH_KEYS if key not in {"image", "label"} and case.get(key)])
     except CaseError as found:
         return f"{found.problem}; {found.remedy}"
     except Exception:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks import CaseError, read_volume
+from custom_networks import CaseError
 from scripts.data.balance import assign
 from scripts.data.datalist_content import SECTIONS, Case, read_content, resolved, write_content
+from scripts.data.read_case import read
 from scripts.data.report_table import text_table
 
 TEST = -1
@@ -130,7 +131,7 @@ def patient_amounts(cases: list[Case], folder: Path, labels: list[int], workers:
     def volumes(case: Case) -> np.ndarray:
         if not case.get("label") or not foreground:
             return np.zeros(len(foreground))
-        label, affine = read_volume(resolved(case, folder)["label"], case["case"], "label")
+        label, affine = read(resolved(case, folder)["label"], case["case"], "label")
         voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
         values, counts = np.unique(label, return_counts=True)
         found = dict(zip(values.tolist(), counts.tolist(), strict=True))
