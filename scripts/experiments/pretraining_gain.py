@@ -66,9 +66,12 @@ def pretraining_gain(
     source, folder = samples_folder(samples), Path(output).resolve()
     size = Size(variant, spacing, spacing, patch, 4, steps=(pretrain_steps, steps, steps))
     size.learning_rates = (learning_rate,) * 3
+    # hundreds of whole-volume predictions: windows that do not overlap
+    size.more = {"val_overlap": 0.0}
     learning, held_out, rest = openkbp_parts(source, train, test, seed=0)
     unlabelled = write_pretraining(source, [*learning, *rest], folder / "stage1")
-    weights = train_stage(PRETRAIN, unlabelled, folder / "stage1", size.overrides(1) | {"seed": 0})
+    first = {key: value for key, value in size.overrides(1).items() if key not in size.more}
+    weights = train_stage(PRETRAIN, unlabelled, folder / "stage1", first | {"seed": 0})
     labelled = write_brachytherapy(source, learning, held_out, folder / "data")
     rows: list[pd.DataFrame] = []
     for seed in range(seeds):

@@ -131,6 +131,26 @@ def test_missing_weights_are_one_sentence(stage: str, data: Path, tmp_path: Path
     assert "pretrained.pt" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_bad_input_stops_before_training(stage: str, tmp_path: Path) -> None:
+    cases = [write_case(tmp_path, f"c{i}", np.diag([4.0, 4.0, 4.0, 1.0]), (20, 20, 20)) for i in range(2)]
+    training = [{**case, "fold": i} for i, case in enumerate(cases)]
+    (tmp_path / "datalist.json").write_text(json.dumps({"name": "t", "training": training, "testing": []}))
+    broken = tmp_path / ("images" if stage == "gynbtnet_pretrain" else "labels") / "c1.nii.gz"
+    if stage == "gynbtnet_pretrain":
+        broken.write_bytes(broken.read_bytes()[:200])
+        expected = "damaged"
+    else:
+        nib.save(nib.Nifti1Image(np.full((20, 20, 20), 105, np.uint8), np.diag([4.0, 4.0, 4.0, 1.0])), broken)
+        expected = r"unknown label values \[105\]"
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, "train", "small", **places(tmp_path, tmp_path), **TINY)
+    assert isinstance(caught.value.__cause__, CaseError)
+    with pytest.raises(CaseError, match=f"^c1: .*{broken.name}.*{expected}"):
+        raise caught.value.__cause__
+    assert not (tmp_path / "out").exists()
+
+
 OVERRIDES = [
     (stage, name)
     for stage in STAGES
@@ -160,6 +180,8 @@ def test_overrides_name_what_exists(stage: str) -> None:
     train, inference = (json.loads(Path(configs(stage, name)[0]).read_text()) for name in ("train", "inference"))
     added = {"backend", "train#sampler", "validate#sampler", "finalize", "section", "ckpt_path"}
     added |= {"folds", "fold_weights", "fold_network", "train#dataloader#sampler", "validate#dataloader#sampler"}
+    # the process group's id must not be anything else's
+    assert "backend" not in train
     for path in (bundle(stage) / "configs").glob("*.json"):
         if path.stem in {"train", "inference", "metadata"}:
             continue
