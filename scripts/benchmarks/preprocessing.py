@@ -39,7 +39,8 @@ def preprocessing(
 
     What is timed is the work on the cases with the start of the worker processes, after imports and after each system's
     own analysis of the data set. Memory is the largest worker's peak above its size before the first case, next to the
-    largest volume (image and label in float32, on the finer of the two grids).
+    largest volume (image and label in float32, on the finer of the two grids); it is left empty where the system's analysis
+    of the data set had larger workers than its preprocessing.
 
     Args:
         datalist: labelled volumes, stored axially (nnU-Net does not reorient).
@@ -142,14 +143,15 @@ def _row(name: str, runs: Sequence[dict[str, Any]], cases: int, volume: int) -> 
     if not good:
         return {"system": name, "cases": 0, "note": runs[0].get("error", "")}
     seconds = statistics.median(run["seconds"] for run in good)
-    worker = max(run["worker"] for run in good)
+    # hidden where the system's own analysis has had larger workers before
+    worker = max(run["worker"] for run in good) or None
     return {
         "system": name,
         "cases": good[0]["cases"],
         "seconds": round(seconds, 2),
         "cases per s": round(cases / seconds, 3),
-        "worker MiB": round(worker / 2**20),
-        "in volumes": round(worker / volume, 2),
+        "worker MiB": worker and round(worker / 2**20),
+        "in volumes": worker and round(worker / volume, 2),
         "MiB written": round(good[0]["bytes"] / 2**20),
         "note": "",
     }

@@ -12,7 +12,7 @@ LARGEST_PATCH = 256
 
 
 def target_spacing(spacings: np.ndarray) -> tuple[list[float], str]:
-    """Decision P9: the median, and the 10th percentile along a coarse axis.
+    """Decision P9: the median, and along a coarse axis the 10th percentile of the cases that are coarse along it.
 
     Args:
         spacings: (cases, 3) in mm along L, P, S.
@@ -24,7 +24,11 @@ def target_spacing(spacings: np.ndarray) -> tuple[list[float], str]:
     reason = f"median of {len(spacings)} cases"
     coarse = int(np.argmax(median))
     if median.max() / median.min() > COARSE:
-        value = float(np.percentile(spacings[:, coarse], 10))
+        # in a cohort of axial and sagittal series the percentile over all of them would be the sagittal ones' fine spacing
+        same = spacings[spacings.argmax(axis=1) == coarse]
+        value = float(np.percentile(same[:, coarse], 10))
+        if len(same) < len(spacings):
+            reason += f", {len(spacings) - len(same)} of them acquired in another plane and left out of the percentile"
         reason += (
             f"; axis {'LPS'[coarse]} is {median.max() / median.min():.1f} times as coarse as the finest (more than "
             f"{COARSE:g}), so it takes its 10th percentile, {value:.4g} mm, instead of its median, {median[coarse]:.4g} mm"

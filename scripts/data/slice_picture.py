@@ -75,7 +75,7 @@ def slice_picture(
 
 
 def _closer(
-    flat: np.ndarray, mask: np.ndarray | None, row_mm: float, column_mm: float, least: float = 0.45
+    flat: np.ndarray, mask: np.ndarray | None, row_mm: float, column_mm: float, least: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Cut to a square around the label, so that the label fills at least `least` of the picture's side."""
     if mask is None or not mask.any():

@@ -116,6 +116,10 @@ def test_target_spacing_median_and_coarse_axis() -> None:
     assert "10.0 times as coarse" in reason
     sagittal = np.array([[6.0, 0.5, 0.5], [4.0, 0.5, 0.5]])
     assert target_spacing(sagittal)[0] == pytest.approx([4.2, 0.5, 0.5])
+    mixed = np.array([[0.5, 0.5, 5.0], [0.5, 0.5, 5.0], [5.0, 0.5, 0.5]])
+    spacing, reason = target_spacing(mixed)
+    assert spacing == pytest.approx([0.5, 0.5, 5.0])
+    assert "1 of them acquired in another plane" in reason
 
 
 def test_paper_patch() -> None:
