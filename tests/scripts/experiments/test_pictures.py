@@ -12,19 +12,8 @@ import pandas as pd
 import pytest
 
 from scripts.experiments.comparison import COLUMNS
-from scripts.experiments.pictures import (
-    _best_slice,
-    _cut,
-    _extent,
-    _zoom,
-    box_plots,
-    choose_cases,
-    colours,
-    load,
-    overlay,
-    target_class,
-    window,
-)
+from scripts.experiments.overlay import _best_slice, _cut, _extent, _zoom, colours, load, overlay, window
+from scripts.experiments.pictures import box_plots, choose_cases, target_class
 
 
 def table(dsc: list[float]) -> pd.DataFrame:
