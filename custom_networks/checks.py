@@ -47,7 +47,14 @@ def read_volume(path: str | Path, case: str, what: str = "image") -> tuple[np.nd
         voxels = np.asanyarray(nifti.dataobj)
     except CaseError:
         raise
-    except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CaseError(
             case, f"{what} {file} cannot be read and is damaged or not NIfTI ({reason})", "export or copy it again"

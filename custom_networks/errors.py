@@ -35,7 +35,7 @@ def report_case_errors() -> None:
     """
     if os.environ.get("MONAI_DEBUG", "").lower() not in {"", "0", "false"} or sys.excepthook is _short:
         return
-    global _previous  # noqa: PLW0603  (a hook has no other place to keep what it replaced)
+    global _previous
     _previous, sys.excepthook = sys.excepthook, _short
 
 

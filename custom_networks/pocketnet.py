@@ -37,6 +37,7 @@ class PartsConv(nn.Module):
         stride: Sequence[int],
     ) -> None:
         super().__init__()
+        self.single = list(parts) == [1]
         padding = tuple(k // 2 for k in kernel_size)
         conv = Conv[Conv.CONV, spatial_dims]
         # no bias: a norm follows, or the other branch of a sum that a norm has centred
@@ -54,8 +55,21 @@ class PartsConv(nn.Module):
         """Args: maps: feature maps (B, C_i, *S). Returns: (B, out_channels, *S / stride)."""
         total = maps[0]
         for i, part in enumerate(self.parts):
-            total = part(maps[i]) if i == 0 else total + part(maps[i])
+            out = _single_channel(part, maps[i]) if self.single and not torch.jit.is_scripting() else part(maps[i])
+            total = out if i == 0 else total.add_(out)
         return total
+
+
+def _single_channel(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A convolution of one channel as one of two channels, the second zero, where that is faster.
+
+    On the CPU PyTorch takes its slow path for one channel and leaves the channels-last layout.
+    """
+    if x.device.type != "cpu" or torch.jit.is_tracing() or not isinstance(part, nn.Conv3d):
+        return part(x)
+    both = torch.cat([x, torch.zeros_like(x)], dim=1).contiguous(memory_format=torch.channels_last_3d)
+    weight = torch.cat([part.weight, torch.zeros_like(part.weight)], dim=1)
+    return functional.conv3d(both, weight, None, part.stride, part.padding)
 
 
 class NormAct(nn.Module):
@@ -134,9 +148,9 @@ class PocketBlock(nn.Module):
             return self.fuse([projected, first, second])
         second = self.norm2(self.conv2([first]))
         if self.projects:
-            second = second + self.shortcut(maps)
+            second = second.add_(self.shortcut(maps))
         elif self.residual:
-            second = second + maps[0]
+            second = second.add_(maps[0])
         return self.act2(second)
 
 

@@ -76,7 +76,9 @@ def _config(bundle: Path, name: str) -> str:
         return f"configs/{name}"
     if Path(name).is_file():
         return str(Path(name).resolve())
-    raise CaseError(f"bundle {bundle.name}", f"{name} is neither in {bundle / 'configs'} nor a file", "correct --configs")
+    raise CaseError(
+        f"bundle {bundle.name}", f"{name} is neither in {bundle / 'configs'} nor a file", "correct --configs"
+    )
 
 
 def _evaluation(bundle: Path, configs: list[str]) -> list[str]:

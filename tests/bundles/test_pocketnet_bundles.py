@@ -294,6 +294,8 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     try:
         run(config_file=configs, meta_file="configs/metadata.json", logging_file="configs/logging.conf", **options)
     finally:  # ignite would remember that this process was one of a group
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
         idist.utils._set_model(idist.utils._SerialModel())
     if trains:
         assert (tmp_path / "models/model.pt").is_file()
@@ -305,8 +307,9 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     if any("mlflow" in c for c in configs):
         import mlflow
 
-        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/out/mlflow.db")
-        assert "metrics.val_dice" in mlflow.search_runs(experiment_names=[name]).columns
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/out/mlflow.db")
+        runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+        assert "val_dice" in runs[0].data.metrics
 
 
 def test_early_stopping_stops(data, tmp_path):

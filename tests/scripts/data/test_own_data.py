@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from monai.bundle import run
+
 from scripts.experiments import crossval as crossval_module
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,12 +63,12 @@ def test_own_data(export, tmp_path, monkeypatch, capsys):
     verbs = []
     for words in commands():
         assert words[:3] == ["python", "-m", "scripts"]
-        words = [{"EXPORT": str(export)}.get(word, word) for word in words[3:]]
-        words = [str(ROOT / word) if word.startswith("bundles/") else word for word in words]
-        if words[0] == "crossval":
-            words += ["--overrides", str(TINY)]
-        assert scripts_main.main(words) == 0, (words, capsys.readouterr())
-        verbs.append(words[0])
+        places = [str(export) if word == "EXPORT" else word for word in words[3:]]
+        line = [str(ROOT / word) if word.startswith("bundles/") else word for word in places]
+        if line[0] == "crossval":
+            line += ["--overrides", str(TINY)]
+        assert scripts_main.main(line) == 0, (line, capsys.readouterr())
+        verbs.append(line[0])
     assert verbs == ["import_dicom", "split", "check", "plan", "crossval", "crossval", "evaluate"]
     table = pd.read_csv(tmp_path / "runs/tumor/report/cases.csv")
     assert set(table["class"]) == {"organ", "tumor"}

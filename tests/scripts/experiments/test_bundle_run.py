@@ -12,7 +12,7 @@ TRAIN = ["configs/train.json"]
 
 
 def test_a_misspelt_override_is_refused():
-    with pytest.raises(CaseError, match="--lerning_rate overrides nothing in .*did you mean --learning_rate"):
+    with pytest.raises(CaseError, match=r"--lerning_rate overrides nothing in .*did you mean --learning_rate"):
         bundle_command(ORGAN, TRAIN, {"lerning_rate": 1e-3})
     with pytest.raises(CaseError, match=r"absent\.json does not exist"):
         bundle_command(ORGAN, ["configs/absent.json"], {})
