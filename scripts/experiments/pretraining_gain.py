@@ -64,7 +64,7 @@ def pretraining_gain(
         0.
     """
     source, folder = samples_folder(samples), Path(output).resolve()
-    size = Size(variant, spacing, spacing, patch, 4, steps=(pretrain_steps, steps, steps))
+    size = Size(variant, spacing, spacing, patch, patch, 4, steps=(pretrain_steps, steps, steps))
     size.learning_rates = (learning_rate,) * 3
     # hundreds of whole-volume predictions: windows that do not overlap
     size.more = {"val_overlap": 0.0}

@@ -33,7 +33,8 @@ class Size:
         variant: of GynBTNet.
         spacing: mm, of stages 1 and 3 (OpenKBP's grid is about 4.5 x 4.5 x 2.5 mm).
         fine_spacing: mm, of stage 2.
-        patch: voxels per axis, a multiple of 16.
+        patch: voxels per axis of stages 1 and 3, a multiple of 16.
+        fine_patch: the same of stage 2, whose 105 classes cost more per voxel and need more steps.
         batch: samples per step of stage 1; stages 2 and 3 have 2.
         decoder_width: of the light decoder.
         steps: optimizer steps of each stage.
@@ -43,19 +44,20 @@ class Size:
 
     variant: str = "small"
     spacing: float = 4.0
-    fine_spacing: float = 3.0
+    fine_spacing: float = 4.0
     patch: int = 48
+    fine_patch: int = 32
     batch: int = 4
     decoder_width: int = 64
-    steps: tuple[int, int, int] = (240, 160, 160)
-    learning_rates: tuple[float, float, float] = (1e-3, 2e-3, 1e-3)
+    steps: tuple[int, int, int] = (240, 600, 200)
+    learning_rates: tuple[float, float, float] = (1e-3, 1e-3, 1e-3)
     more: dict[str, Any] = field(default_factory=dict)
 
     def overrides(self, stage: int) -> dict[str, Any]:
         """What differs from the bundle's `train.json`; stages count from 1. Ten epochs, validated once, at the end."""
-        fine = self.fine_spacing if stage == 2 else self.spacing
+        fine, patch = (self.fine_spacing, self.fine_patch) if stage == 2 else (self.spacing, self.patch)
         common: dict[str, Any] = {
-            "variant": self.variant, "spacing": [fine] * 3, "patch_size": [self.patch] * 3, "epochs": 10, "warmup_epochs": 1,
+            "variant": self.variant, "spacing": [fine] * 3, "patch_size": [patch] * 3, "epochs": 10, "warmup_epochs": 1,
             "val_interval": 10, "iterations": max(1, self.steps[stage - 1] // 10), "cache_rate": 0.0,
             "learning_rate": self.learning_rates[stage - 1], "num_workers": 0, "tracker": "none", "resume": False,
         }  # fmt: skip
