@@ -27,6 +27,13 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in block.splitlines() if line.startswith("python -m scripts")]
 
 
+def test_the_page_shows_the_same_commands():
+    page = re.findall(r"^\$ (python -m scripts .*)$", (ROOT / "docs/own_data.md").read_text(), flags=re.MULTILINE)
+    shown = [shlex.split(line) for line in page]
+    assert shown[:4] == commands()[:4]
+    assert [words[3] for words in shown[4:]] == ["preprocess"]
+
+
 def here(bundle, configs, overrides, processes=1, log=None):
     """As bundle_run.run_bundle, in this process: importing MONAI twenty times over takes minutes."""
     before = Path.cwd()
@@ -70,6 +77,10 @@ def test_own_data(export, tmp_path, monkeypatch, capsys):
         assert scripts_main.main(line) == 0, (line, capsys.readouterr())
         verbs.append(line[0])
     assert verbs == ["import_dicom", "split", "check", "plan", "crossval", "crossval", "evaluate"]
+    prepare = shlex.split(re.search(r"^\$ python -m scripts (preprocess .*)$", (ROOT / "docs/own_data.md").read_text(),
+                                    flags=re.MULTILINE).group(1))  # fmt: skip
+    assert scripts_main.main([str(ROOT / word) if word.startswith("bundles/") else word for word in prepare]) == 0
+    assert (tmp_path / "prepared/mapped.json").is_file()
     table = pd.read_csv(tmp_path / "runs/tumor/report/cases.csv")
     assert set(table["class"]) == {"organ", "tumor"}
     assert table["case"].nunique() == 5  # seven patients, two of them held out
