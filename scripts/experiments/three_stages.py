@@ -153,7 +153,7 @@ def three_stages(
         weights = train_stage(bundle, lists[number - 1], place, values)
         clock.append(time.monotonic())
         run_bundle(
-            bundle, ["configs/inference.json", str(place / "overrides.json")],
+            bundle, ["configs/inference.json", str(place / "prepared" / "size.json")],
             {"dataset_dir": str(lists[number - 1]), "ckpt_dir": str(place), "output_dir": str(place / "predictions")},
             log=place / "inference.log",
         )  # fmt: skip
