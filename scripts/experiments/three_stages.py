@@ -96,8 +96,11 @@ def train_stage(
         return weights
     weights.unlink(missing_ok=True)
     prepared = prepared or folder / "prepared"
-    settings = write_overrides(prepared / "size.json", {k: values[k] for k in ("spacing", "patch_size", "variant")})
-    if not (prepared / "mapped.json").is_file():
+    wanted = {key: values[key] for key in ("spacing", "patch_size", "variant")}
+    before = prepared / "size.json"
+    known = json.loads(before.read_text(encoding="utf-8")) if (prepared / "mapped.json").is_file() else None
+    settings = write_overrides(before, wanted)
+    if known != wanted:
         preprocess(str(bundle), str(datalist), str(prepared), workers=0, overrides=settings)
     # the run's own values count, not those the arrays were prepared with
     mapped = str(prepared / "mapped.json")
