@@ -195,6 +195,22 @@ def test_train_evaluate_and_inference_preprocess_identically(data, name):
         os.chdir(ROOT)
 
 
+@pytest.mark.parametrize("name", BUNDLES)
+def test_predictions_leave_the_gpu_before_they_are_resampled(name):
+    """The inverse takes the image's spline order along; on a CUDA tensor MONAI's splines need cupy, which nobody has."""
+    found = 0
+    for file in sorted((ROOT / "bundles" / name / "configs").glob("*.json")):
+        config = json.loads(file.read_text())
+        for key in ("postprocessing", "validate#postprocessing"):
+            steps = config.get(key, {}).get("transforms", [])
+            for before, step in zip([{}, *steps], steps, strict=False):
+                if step["_target_"] == "Invertd":
+                    moved = ["pred", "label"] if key.startswith("validate") else "pred"
+                    assert before == {"_target_": "ToDeviced", "keys": moved, "device": "cpu"}, file.name
+                    found += 1
+    assert found >= 2
+
+
 def test_lps_is_what_itk_calls_rai(data):
     """Decision P10: first index to the left, second to posterior, third to superior; ITK names where the axes start."""
     from monai.transforms import Orientation
