@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from monai.data.dataloader import set_rnd
 from monai.engines import Workflow
 from monai.handlers import CheckpointSaver
 
+from custom_networks.datalist import case_name
 from custom_networks.errors import CaseError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ class ResumeTraining:
     Randomness is a function of seed, epoch and rank alone: every epoch starts by seeding Python, numpy, torch and the
     transforms, so the random state need not be stored and an epoch that was cut short is repeated exactly. The file
     is replaced atomically. Attach it last: what the other handlers do at the end of an epoch is then in the file.
+
+    A file written with other training cases is refused: a second fold in the same folder would start from weights that
+    saw its validation cases, or end at once.
 
     Args:
         path: the file; it is apart from `model.pt`, which stays the flat state dict of the best model.
@@ -86,6 +91,7 @@ class ResumeTraining:
             "iteration": int(engine.state.iteration),
             "state": {name: item.state_dict() for name, item in self.state.items()},
             "scaler": scaler.state_dict() if scaler is not None else None,
+            "cases": _digest(engine),
         }
         if self.best is not None:
             # plain floats: numpy's scalars do not pass weights_only
@@ -104,12 +110,15 @@ class ResumeTraining:
             return
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
+            if content.get("cases", "") not in {"", _digest(engine)}:
+                raise ValueError("it was written with other training cases")
             for name, item in self.state.items():
                 item.load_state_dict(content["state"][name])
         except Exception as error:
             raise CaseError(
                 f"resume file {self.path}", f"it does not fit this training ({str(error).splitlines()[0]})",
-                "pass --resume false to start anew, or run with the configuration it was written with",
+                "pass another --output_dir and --ckpt_dir, or --resume false to start anew, or the configuration it was "
+                "written with",
             ) from error  # fmt: skip
         scaler = getattr(engine, "scaler", None)
         if scaler is not None and content["scaler"]:
@@ -124,3 +133,12 @@ class ResumeTraining:
         logger.info("resumed after epoch %d from %s", content["epoch"], self.path)
         if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
             engine.terminate()
+
+
+def _digest(engine: Engine) -> str:
+    """Which cases are trained on, by name, so that a data set may be moved; empty where they have no names."""
+    cases = getattr(getattr(engine.state.dataloader, "dataset", None), "data", None)
+    if not isinstance(cases, Sequence) or not all(isinstance(case, Mapping) for case in cases):
+        return ""
+    names = sorted(case_name(case) for case in cases)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
