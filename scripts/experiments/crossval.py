@@ -40,6 +40,7 @@ def crossval(
     wanted = sorted({case.get("fold", 0) for case in cases}) if folds is None else _words(folds)
     extra = [_config(folder, str(name)) for name in _words(configs)]
     given = dict(overrides or {})
+    _check_names(cases)
     for fold in wanted:
         fold_split(cases, int(fold))
     train = ["configs/train.json", *extra]
@@ -62,6 +63,17 @@ def crossval(
             {**common, "output_dir": str(place / "evaluation")}, log=place / "evaluation.txt",
         )  # fmt: skip
     _collect(source, cases, [int(fold) for fold in wanted], target)
+
+
+def _check_names(cases: list[dict[str, Any]]) -> None:
+    # SaveImaged names a prediction after its image's file
+    stems = [(case.get("fold"), Path(case["image"]).name.split(".")[0]) for case in cases]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise CaseError(
+            f"fold {twice[0]}", f"two images are called {twice[1]}, so that one prediction would overwrite the other",
+            "give every image a file name of its own",
+        )  # fmt: skip
 
 
 def _words(value: Any) -> list[Any]:
@@ -92,9 +104,10 @@ def _collect(source: Path, cases: list[dict[str, Any]], folds: list[int], target
     together.mkdir(parents=True, exist_ok=True)
     organ: dict[str, str] = {}
     for case in cases:
-        if case.get("fold", 0) in folds:
-            stem = Path(case["image"]).name.split(".")[0]
-            made = target / f"fold{case.get('fold', 0)}" / "evaluation" / "predictions" / f"{stem}_pred.nii.gz"
+        stem = Path(case["image"]).name.split(".")[0]
+        made = target / f"fold{case.get('fold', 0)}" / "evaluation" / "predictions" / f"{stem}_pred.nii.gz"
+        # folds of earlier calls count too: without them stage 2 would silently see the truth's organ there
+        if case.get("fold", 0) in folds or made.is_file():
             kept = together / f"{case_name(case)}_pred.nii.gz"
             shutil.copyfile(made, kept)
             organ[case["image"]] = str(kept)

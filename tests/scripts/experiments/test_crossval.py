@@ -66,6 +66,23 @@ def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(datalist, tmp_
     assert all("configs/evaluate.json" in c[0] for c in runs.calls)
 
 
+def test_folds_may_be_run_one_by_one(datalist, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_bundle", Runs())
+    for fold in (0, 1):
+        crossval(ORGAN, str(datalist), str(tmp_path / "out"), folds=fold)
+    content = json.loads((tmp_path / "out/datalist.json").read_text())
+    assert [np.unique(nib.load(case["organ"]).dataobj).tolist() for case in content["training"]] == [[0], [1], [0], [1]]
+
+
+def test_images_of_one_name_are_refused(datalist, tmp_path):
+    content = json.loads(datalist.read_text())
+    for case in content["training"]:
+        case["image"] = f"{case['patient']}/t2.nii.gz"
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(CaseError, match="two images are called t2"):
+        crossval(ORGAN, str(datalist), str(tmp_path / "out"))
+
+
 def test_stage_two_takes_the_organ_network_of_the_same_fold(datalist, tmp_path, monkeypatch):
     runs = Runs()
     monkeypatch.setattr(module, "run_bundle", runs)
