@@ -184,9 +184,15 @@ def _memory(
 
     from scripts.data.network_memory import fixed_bytes, step_bytes_per_voxel
 
+    # of two stages the second is the one that is trained
+    part = "network_def#tumor" if "tumor" in config["network_def"] else "network_def"
     parser = ConfigParser({**config, **{key: value for key, (value, _) in choices.items()}})
-    network = parser.get_parsed_content("network_def")
-    inputs, outputs = (int(parser.get_parsed_content(f"network_def#{key}")) for key in ("in_channels", "out_channels"))
+    if "out_channels" not in parser[part]:
+        raise CaseError(
+            "plan --memory_gb", f"the memory of {parser[part]['_target_']} cannot be estimated", "leave --memory_gb out"
+        )
+    network = parser.get_parsed_content(part)
+    inputs, outputs = (int(parser.get_parsed_content(f"{part}#{key}")) for key in ("in_channels", "out_channels"))
     fixed = fixed_bytes(network)
     each = step_bytes_per_voxel(network, inputs, outputs, [4 * m for m in multiple])
     budget = float(memory_gb or 0) * 2**30

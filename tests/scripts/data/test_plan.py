@@ -199,6 +199,16 @@ def test_memory_budget_sets_patch_and_batch(tmp_path: Path) -> None:
     assert large["strides"][0] == [2, 2, 1]
 
 
+def test_memory_budget_of_two_stages_is_that_of_the_trained_one(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((64, 64, 16), (0.5, 0.5, 5.0)) for _ in range(4)])
+    organ, tumor = (
+        plan_of(tmp_path, datalist=str(path), bundle=str(BUNDLE.parent / name), patch="nnunet", memory_gb=0.2)
+        for name in ("organ_pocketnet", "tumor_pocketnet")
+    )
+    assert tumor["patch_size"] == organ["patch_size"]
+    assert tumor["batch_size"] == organ["batch_size"]
+
+
 def plan_of(folder: Path, **options: Any) -> dict[str, Any]:
     plan(output=str(folder / "plan.json"), **options)
     return json.loads((folder / "plan.json").read_text())
@@ -212,6 +222,7 @@ def plan_of(folder: Path, **options: Any) -> dict[str, Any]:
         ({"memory_gb": 0.001}, "not even one patch"),
         ({"intensity": "foreground"}, "has no id intensity_range"),
         ({"bundle": "nowhere"}, "pass a bundle's folder"),
+        ({"bundle": str(BUNDLE.parent / "gynbtnet_pretrain"), "memory_gb": 8}, "cannot be estimated"),
     ],
 )
 def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: str) -> None:
