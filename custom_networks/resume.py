@@ -15,7 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.dataloader import set_rnd
 from monai.engines import Workflow
-from monai.handlers import CheckpointSaver
+from monai.handlers import CheckpointSaver, EarlyStopHandler
 
 from custom_networks.datalist import case_name
 from custom_networks.errors import CaseError
@@ -41,6 +41,7 @@ class ResumeTraining:
         saver: the CheckpointSaver of the best model, so that a worse model does not replace it after resuming.
         resume: False starts anew and overwrites the file.
         interval: epochs between two writes; the last epoch is always written.
+        early_stop: its patience goes on being counted, and a training that it has ended stays ended.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ResumeTraining:
         saver: CheckpointSaver | None = None,
         resume: bool = True,
         interval: int = 1,
+        early_stop: EarlyStopHandler | None = None,
     ) -> None:
         self.path = Path(path)
         self.state = state
@@ -61,6 +63,7 @@ class ResumeTraining:
         self.saver = saver
         self.resume = resume
         self.interval = interval
+        self.early_stop = early_stop
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
@@ -100,6 +103,9 @@ class ResumeTraining:
         if self.saver is not None and self.saver._key_metric_checkpoint is not None:
             saved: Sequence[Any] = self.saver._key_metric_checkpoint._saved
             content["saved"] = [(float(item.priority), str(item.filename)) for item in saved]
+        stopper: Any = None if self.early_stop is None else self.early_stop._handler
+        if stopper is not None and stopper.best_score is not None:
+            content["early_stop"] = {"counter": int(stopper.counter), "best_score": float(stopper.best_score)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".tmp")
         torch.save(content, unfinished)
@@ -130,6 +136,12 @@ class ResumeTraining:
             self.best.best_metric_epoch = content["best_epoch"]
         if self.saver is not None and content.get("saved"):
             self.saver.load_state_dict({"_saved": content["saved"]})
+        stopper: Any = None if self.early_stop is None else self.early_stop._handler
+        if stopper is not None and "early_stop" in content:
+            # what was counted, not the settings, which the configuration gives
+            stopper.counter, stopper.best_score = content["early_stop"]["counter"], content["early_stop"]["best_score"]
+            if stopper.counter >= stopper.patience:
+                engine.terminate()
         logger.info("resumed after epoch %d from %s", content["epoch"], self.path)
         if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
             engine.terminate()

@@ -332,7 +332,15 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
 def test_early_stopping_stops(data, tmp_path):
     options = settings("organ_pocketnet", data, tmp_path, epochs=6, early_stop_patience=1, learning_rate=0.0)
     bundle_run("organ_pocketnet", ["train", "early_stop"], **options | {"l2_norm_weight": 0.0})
-    assert torch.load(tmp_path / "out/resume.pt", weights_only=True)["epoch"] < 6
+    stopped = torch.load(tmp_path / "out/resume.pt", weights_only=True)["epoch"]
+    assert stopped < 6
+    # and stays stopped; more patience goes on from there
+    bundle_run("organ_pocketnet", ["train", "early_stop"], **options | {"l2_norm_weight": 0.0})
+    assert torch.load(tmp_path / "out/resume.pt", weights_only=True)["epoch"] == stopped
+    bundle_run("organ_pocketnet", ["train", "early_stop"], **options | {"early_stop_patience": 2})
+    content = torch.load(tmp_path / "out/resume.pt", weights_only=True)
+    assert content["epoch"] == stopped + 1
+    assert content["early_stop"]["counter"] == 2
 
 
 @pytest.mark.parametrize("name", BUNDLES)
