@@ -60,17 +60,31 @@ def inference_cases(source: str | Path) -> list[dict[str, Any]]:
         One dict with `image` for each.
 
     Raises:
-        CaseError: there is no image.
+        CaseError: there is no image, or two would have one name for their prediction.
     """
     path = Path(source)
     if path.suffix == ".json":
-        return read_datalist(path, section="testing")
+        return _distinct(read_datalist(path, section="testing"))
     files = [path] if path.is_file() else sorted([*path.glob("*.nii.gz"), *path.glob("*.nii")])
     if not files:
         raise CaseError(
             f"input {path}", "there is no NIfTI image", "pass --dataset_dir a NIfTI file, a folder or a datalist"
         )
-    return [{"image": str(file)} for file in files]
+    return _distinct([{"image": str(file)} for file in files])
+
+
+def _distinct(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # SaveImaged names a prediction after its image's file, whatever the folder
+    seen: dict[str, str] = {}
+    for case in cases:
+        stem = Path(case["image"]).name.removesuffix(".gz").removesuffix(".nii")
+        first = seen.setdefault(stem, case["image"])
+        if first != case["image"]:
+            raise CaseError(
+                case_name(case), f"{first} and {case['image']} would have one name for their predictions",
+                "give every image a file name of its own, or segment them one by one",
+            )  # fmt: skip
+    return cases
 
 
 def _resolved(case: object, folder: Path, where: str) -> dict[str, Any]:

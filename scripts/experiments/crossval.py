@@ -65,9 +65,13 @@ def crossval(
     _collect(source, cases, [int(fold) for fold in wanted], target)
 
 
+def _stem(case: dict[str, Any]) -> str:
+    """What SaveImaged names a prediction after: the image's file without its suffix, other dots kept."""
+    return Path(case["image"]).name.removesuffix(".gz").removesuffix(".nii")
+
+
 def _check_names(cases: list[dict[str, Any]]) -> None:
-    # SaveImaged names a prediction after its image's file
-    stems = [(case.get("fold"), Path(case["image"]).name.split(".")[0]) for case in cases]
+    stems = [(case.get("fold"), _stem(case)) for case in cases]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise CaseError(
@@ -104,8 +108,7 @@ def _collect(source: Path, cases: list[dict[str, Any]], folds: list[int], target
     together.mkdir(parents=True, exist_ok=True)
     organ: dict[str, str] = {}
     for case in cases:
-        stem = Path(case["image"]).name.split(".")[0]
-        made = target / f"fold{case.get('fold', 0)}" / "evaluation" / "predictions" / f"{stem}_pred.nii.gz"
+        made = target / f"fold{case.get('fold', 0)}" / "evaluation" / "predictions" / f"{_stem(case)}_pred.nii.gz"
         # folds of earlier calls count too: without them stage 2 would silently see the truth's organ there
         if case.get("fold", 0) in folds or made.is_file():
             kept = together / f"{case_name(case)}_pred.nii.gz"

@@ -47,3 +47,9 @@ def test_what_inference_takes(tmp_path):
     assert inference_cases(tmp_path / "a.nii") == [{"image": str(tmp_path / "a.nii")}]
     with pytest.raises(CaseError, match="no NIfTI image"):
         inference_cases(tmp_path / "nowhere")
+    (tmp_path / "a.nii.gz").write_text("")
+    with pytest.raises(CaseError, match="one name for their predictions"):
+        inference_cases(tmp_path)
+    (tmp_path / "d.json").write_text(json.dumps({"testing": ["p1/t2.nii.gz", "p2/t2.nii.gz"]}))
+    with pytest.raises(CaseError, match="one name for their predictions"):
+        inference_cases(tmp_path / "d.json")

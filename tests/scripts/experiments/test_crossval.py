@@ -16,11 +16,11 @@ ORGAN = str(Path(__file__).resolve().parents[3] / "bundles/organ_pocketnet")
 def datalist(tmp_path: Path) -> Path:
     cases = []
     for i in range(4):
-        path = tmp_path / f"images/p{i}.nii.gz"
+        path = tmp_path / f"images/p.{i}.nii.gz"
         path.parent.mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(np.full((4, 4, 4), i, np.int16), np.eye(4)), path)
         cases.append(
-            {"case": f"case{i}", "patient": f"p{i}", "image": f"images/p{i}.nii.gz", "label": "l", "fold": i % 2}
+            {"case": f"case{i}", "patient": f"p{i}", "image": f"images/p.{i}.nii.gz", "label": "l", "fold": i % 2}
         )
     file = tmp_path / "datalist.json"
     file.write_text(json.dumps({"labels": {}, "training": cases}))
