@@ -16,6 +16,7 @@ _MODULES = {
     "chunked_dice_ce": ("ChunkedDiceCELoss",),
     "datalist": (
         "case_name",
+        "distinct_cases",
         "fold_split",
         "inference_cases",
         "read_datalist",

@@ -64,17 +64,27 @@ def inference_cases(source: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(source)
     if path.suffix == ".json":
-        return _distinct(read_datalist(path, section="testing"))
+        return distinct_cases(read_datalist(path, section="testing"))
     files = [path] if path.is_file() else sorted([*path.glob("*.nii.gz"), *path.glob("*.nii")])
     if not files:
         raise CaseError(
             f"input {path}", "there is no NIfTI image", "pass --dataset_dir a NIfTI file, a folder or a datalist"
         )
-    return _distinct([{"image": str(file)} for file in files])
+    return distinct_cases([{"image": str(file)} for file in files])
 
 
-def _distinct(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # SaveImaged names a prediction after its image's file, whatever the folder
+def distinct_cases(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Refuse images whose predictions would overwrite each other: SaveImaged names them after the image's file alone.
+
+    Args:
+        cases: datalist entries.
+
+    Returns:
+        The same cases.
+
+    Raises:
+        CaseError: two images in different folders have one file name.
+    """
     seen: dict[str, str] = {}
     for case in cases:
         stem = Path(case["image"]).name.removesuffix(".gz").removesuffix(".nii")

@@ -76,7 +76,8 @@ class FeatureNorm(nn.Module):
         if self.kind == "batch":
             return self._batch(x)
         # one group per channel is instance norm; its kernel is faster and keeps channels-last memory
-        return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
+        # autocast computes it in float32; what follows need not
+        return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps).to(x.dtype)
 
     def rows(self, rows: Tensor) -> Tensor:
         """Normalise rows (n, C) over all of them; returns the same shape. Batch norm only."""
