@@ -13,7 +13,7 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TRAIN = ["configs/train.json", "configs/small.json"]
 
 
-def demo(output: str = "demo", cases: int = 44, test: int = 6, seed: int = 0, epochs: int | None = None) -> int:
+def demo(output: str = "demo", cases: int = 64, test: int = 6, seed: int = 0, epochs: int | None = None) -> int:
     """Make a phantom cohort, train both stages small, segment held-out patients from the image alone, and evaluate.
 
     The networks and the resolution are small (configs/small.json) and the images synthetic: this shows that the path
@@ -33,7 +33,7 @@ def demo(output: str = "demo", cases: int = 44, test: int = 6, seed: int = 0, ep
     folder = Path(output).resolve()
     data = folder / "data"
     phantom(
-        "mr", cases, seed, str(data), test=test, time_points=1, plane="axial", spacing=1.6, thickness=4.0, matrix=160,
+        "mr", cases, seed, str(data), test=test, folds=10, time_points=1, plane="axial", spacing=1.6, thickness=4.0, matrix=160,
         tumor_mm=(25, 60),
     )  # fmt: skip
     organ, tumor = folder / "organ", folder / "tumor"
