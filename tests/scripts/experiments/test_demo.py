@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from scripts.experiments.demo import demo
 
 ROOT = Path(__file__).resolve().parents[3]
