@@ -89,7 +89,7 @@ def _values(stage: str, ranks: int) -> dict[str, Any]:
     else:
         values |= {"pretrained": None, "batch_size": 2 // ranks}
     # float64: the norms divide by deviations of a few voxels, which would blow rounding up
-    values["deterministic_transforms#5#dtype"] = (
+    values[f"deterministic_transforms#{5 if stage == 'gynbtnet_pretrain' else 6}#dtype"] = (
         "$torch.float64" if len(keys) == 1 else ["$torch.float64", "$torch.uint8"]
     )
     values["network#module" if ranks > 1 else "network"] = "$@network_def.to(@device, torch.float64)"
