@@ -29,11 +29,8 @@ _MODULES = {
     "gynbtnet": ("GynBTNet",),
     "label_inferer": ("LabelMapInferer",),
     "losses": ("ParameterNormLoss",),
-    "mapped": (
-        "LoadMappedCropd",
-        "LoadMappedd",
-        "mapped_transforms",
-    ),
+    "mapped": ("LoadMappedCropd", "LoadMappedd"),
+    "mapped_pipeline": ("deterministic_part", "mapped_transforms"),
     "masked_autoencoder": (
         "MaskedReconstructionLoss",
         "SparseMaskedAutoencoder",

@@ -17,7 +17,7 @@ import torch
 
 from custom_networks import CaseError
 from custom_networks.datalist import PATH_KEYS
-from custom_networks.mapped import deterministic_part
+from custom_networks.mapped_pipeline import deterministic_part
 from scripts.data.datalist_content import Case
 from scripts.data.mapped_store import folder_name, state_key, store, stored_meta
 from scripts.data.read_case import check_files

@@ -24,7 +24,7 @@ from monai.transforms import (
 )
 
 from custom_networks import CaseError, LoadMappedCropd, LoadMappedd, mapped_transforms
-from custom_networks.mapped import deterministic_part
+from custom_networks.mapped_pipeline import deterministic_part
 
 KEYS = ["image", "label"]
 SHAPE = (20, 24, 12)
