@@ -22,7 +22,7 @@ from scripts.data.preprocess_case import Job, load_config, process
 from scripts.data.split import split
 
 BUNDLE = Path(__file__).parents[3] / "bundles/organ_pocketnet"
-FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(suppress_health_check=list(HealthCheck))
 
 scalars = st.none() | st.booleans() | st.integers(-3, 10**6) | st.floats() | st.text(max_size=8)
 anything = st.recursive(
@@ -69,7 +69,7 @@ def volume(folder: Path) -> None:
     nib.save(nib.Nifti1Image(label, np.eye(4)), folder / "l.nii")
 
 
-@FEW
+@SETTINGS
 @given(content=datalists | anything, raw=st.none() | st.binary(max_size=40))
 def test_datalists(content: Any, raw: bytes | None) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -83,7 +83,7 @@ def test_datalists(content: Any, raw: bytes | None) -> None:
         refused(split, datalist=str(path), folds=2, test=0, workers=1)
 
 
-@FEW
+@SETTINGS
 @given(
     where=st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6),
     cut=st.integers(0, 600),
@@ -112,7 +112,7 @@ def small_enough(path: Path) -> bool:
         return True
 
 
-@settings(FEW, max_examples=25)
+@SETTINGS
 @given(where=st.lists(st.tuples(st.integers(40, 351), st.integers(0, 255)), min_size=1, max_size=4))
 def test_preprocessing_of_damaged_headers(where: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -69,7 +69,7 @@ def check_import(tree: Path) -> None:
             assert row["outcome"] == "imported" or row["finding"]
 
 
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SETTINGS
