@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import json
-import resource
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.losses import DeepSupervisionLoss
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from custom_networks.chunked_dice_ce import ChunkedDiceCELoss
 from custom_networks.errors import CaseError
 from custom_networks.gynbtnet import VARIANTS, GynBTNet
 from custom_networks.masked_autoencoder import MaskedReconstructionLoss, SparseMaskedAutoencoder
 from custom_networks.sparse import random_cells
+from scripts.benchmarks.training_step import adamw, added_peak, timed, train_step, training_flops
 
 ARMS = ("dense", "masked_dense", "spconv")
 PAPER = {"variant": "large", "size": (112, 128, 128), "batch": 8, "decoder_width": 512}
@@ -81,10 +77,10 @@ def pretraining(
     peaks: dict[str, float] = {}
     for name, step in steps.items():
         step()  # compilation, algorithm choice, optimiser state
-        peaks[name] = _peak(step, on_gpu)
+        peaks[name] = added_peak(step, on_gpu)
     for _ in range(int(repeats)):
         for name, step in steps.items():
-            rounds[name].append(_timed(step, on_gpu))
+            rounds[name].append(timed(step, on_gpu))
     _print(chosen, rounds, peaks, flops, roofline if on_gpu else None)
     if output:
         result = {"options": {**chosen, "device": device, "ratio": ratio}, "seconds": rounds, "peak_gib": peaks}
@@ -133,7 +129,7 @@ def _pretraining_steps(
     image = torch.randn(chosen["batch"], 1, *chosen["size"], device=device)
     grid = [n // network.encoder.cell for n in chosen["size"]]
     active = random_cells(chosen["batch"], grid, ratio).to(device)
-    loss, optimizer = MaskedReconstructionLoss(), _optimizer(network, device)
+    loss, optimizer = MaskedReconstructionLoss(), adamw(network, device)
     encoder: Any = torch.compile(network.encoder) if fuse else network.encoder
     if fuse:
         network.decoder.compile()
@@ -151,15 +147,15 @@ def _pretraining_steps(
         def step() -> None:
             for block in (block for stage in network.encoder.stages for block in stage):
                 block.convolve = convolve
-            _step(network, optimizer, dense if name == "dense" else sparse, autocast)
+            train_step(network, optimizer, dense if name == "dense" else sparse, autocast)
 
         return step
 
     one = (chosen["batch"], 1, *chosen["size"])
     with torch.device("meta"):
         blank = SparseMaskedAutoencoder(variant=variant, decoder_width=width)
-        encoder_flops = _flops(lambda: blank.encoder(torch.empty(one)))
-        decoder_flops = _flops(lambda: blank.decoder(blank.encoder(torch.empty(one)))) - encoder_flops
+        encoder_flops = training_flops(lambda: blank.encoder(torch.empty(one)))
+        decoder_flops = training_flops(lambda: blank.decoder(blank.encoder(torch.empty(one)))) - encoder_flops
     share = float(active.float().mean())
     flops = {name: encoder_flops * (1.0 if name == "dense" else share) + decoder_flops for name in names}
     return {name: with_backend(name) for name in names}, flops
@@ -172,74 +168,12 @@ def _finetune_step(
     network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     image = torch.randn(batch, 1, *chosen["size"], device=device)
     label = torch.randint(0, CLASSES, (batch, 1, *chosen["size"]), device=device).to(torch.uint8)
-    loss, optimizer = DeepSupervisionLoss(ChunkedDiceCELoss(chunk_voxels=2**18)), _optimizer(network, device)
+    loss, optimizer = DeepSupervisionLoss(ChunkedDiceCELoss(chunk_voxels=2**18)), adamw(network, device)
     model: Any = torch.compile(network) if fuse else network
     with torch.device("meta"):
         blank = GynBTNet(out_channels=CLASSES, variant=chosen["variant"])
-        flops = _flops(lambda: blank(torch.empty(batch, 1, *chosen["size"])))
-    return lambda: _step(network, optimizer, lambda: loss(model(image), label.float()), autocast), flops
-
-
-def _optimizer(network: nn.Module, device: str) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-5, fused=device == "cuda")
-
-
-def _flops(forward: Callable[[], Any]) -> float:
-    """Of a training step: the backward pass costs twice the forward pass."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        forward()
-    return 3.0 * counter.get_total_flops()
-
-
-def _step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], autocast: Callable[[], Any]
-) -> None:
-    network.train()
-    optimizer.zero_grad(set_to_none=True)
-    with autocast():
-        value = loss()
-    value.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def _timed(step: Callable[[], None], on_gpu: bool) -> float:
-    if on_gpu:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    step()
-    if on_gpu:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _peak(step: Callable[[], None], on_gpu: bool) -> float:
-    """GiB that a step adds at its highest."""
-    gc.collect()
-    if on_gpu:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**30
-    try:
-        # the high-water mark of the process starts anew, and freed memory goes back first
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        step()
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
-    before = _high_water()
-    step()
-    return (_high_water() - before) / 2**20
-
-
-def _high_water() -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        flops = training_flops(lambda: blank(torch.empty(batch, 1, *chosen["size"])))
+    return lambda: train_step(network, optimizer, lambda: loss(model(image), label.float()), autocast), flops
 
 
 def _print(

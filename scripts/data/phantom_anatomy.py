@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.data.phantom_shapes import Warp, rotation, smooth_path
+from scripts.data.phantom_interpolation import smooth_path
+from scripts.data.phantom_shapes import Warp, rotation
 
 Points = NDArray[np.float64]
 TUMOR_MM = (5.0, 60.0)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from scripts.data.phantom_anatomy import Anatomy
 from scripts.data.phantom_body import Paint
-from scripts.data.phantom_shapes import FAR, Array, Grid, coverage, ellipsoid, smooth_path, tube
+from scripts.data.phantom_interpolation import smooth_path
+from scripts.data.phantom_shapes import FAR, Array, Grid, coverage, ellipsoid, tube
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from scripts.data.phantom_anatomy import Anatomy
-from scripts.data.phantom_shapes import Array, Box, Field, Grid, coverage, ellipsoid, smooth_path, stretch, tube
+from scripts.data.phantom_interpolation import smooth_path, stretch
+from scripts.data.phantom_shapes import Array, Box, Field, Grid, coverage, ellipsoid, tube
 
 
 class Paint(Protocol):

@@ -11,7 +11,8 @@ from scripts.data.phantom_anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom_applicator import insert, paint_applicator, streaks
 from scripts.data.phantom_body import paint_body
 from scripts.data.phantom_image import Canvas, PhantomCase, Protocol, directions, organ_extent, pose
-from scripts.data.phantom_shapes import FAR, Array, Box, Grid, coverage, ellipsoid, interpolation_matrix, stretch
+from scripts.data.phantom_interpolation import interpolation_matrix, stretch
+from scripts.data.phantom_shapes import FAR, Array, Box, Grid, coverage, ellipsoid
 from scripts.data.phantom_viscera import Viscera, paint_viscera
 
 # HU, spread between patients, texture within

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scripts.data.phantom_anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom_body import paint_body
 from scripts.data.phantom_image import Canvas, PhantomCase, Protocol, directions, organ_extent, pose, subsampled
+from scripts.data.phantom_interpolation import stretch
 from scripts.data.phantom_organ import organ_label
-from scripts.data.phantom_shapes import Array, Grid, rotation, stretch
+from scripts.data.phantom_shapes import Array, Grid, rotation
 from scripts.data.phantom_viscera import paint_viscera
 
 # signal of T2w turbo spin echo without fat saturation (subcutaneous fat 1), spread between patients, texture within

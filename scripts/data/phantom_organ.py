@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.data.phantom_anatomy import ROUGHNESS, Anatomy
-from scripts.data.phantom_shapes import FAR, Array, Box, Grid, blend, ellipsoid, stretch, tube
+from scripts.data.phantom_interpolation import stretch
+from scripts.data.phantom_shapes import FAR, Array, Box, Grid, blend, ellipsoid, tube
 
 # how far from the organ its distance is needed: neighbours are pushed aside there
 REACH = 16.0

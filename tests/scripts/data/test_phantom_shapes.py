@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from scripts.data.phantom_anatomy import ROUGHNESS, TUMOR_MM, sample_anatomy
+from scripts.data.phantom_interpolation import stretch
 from scripts.data.phantom_organ import organ_distances, organ_label, organ_points
-from scripts.data.phantom_shapes import Grid, Warp, blend, coverage, ellipsoid, stretch, tube
+from scripts.data.phantom_shapes import Grid, Warp, blend, coverage, ellipsoid, tube
 
 STILL = Warp(np.zeros((1, 3)), np.zeros(1), np.zeros((1, 3)))
 
