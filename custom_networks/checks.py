@@ -177,7 +177,7 @@ def check_cases(
 
     Args:
         cases: datalist entries; a file that several entries share is read once for each.
-        labels: see `check_case`.
+        labels: see `check_case`; where they are given, every case must have a label.
         inside: see `check_case`.
         mask_keys: see `check_case`.
         enabled: False skips the check, for data sets that were checked before.
@@ -187,8 +187,15 @@ def check_cases(
         Warnings, which are also issued through `warnings.warn`.
 
     Raises:
-        CaseError: of the first bad case in the given order.
+        CaseError: of the first bad case in the given order; also, whether enabled or not, when there is no case.
     """
+    if not cases:
+        raise CaseError("cases", "there are none", "name some in the datalist, or choose another --section")
+    bare = next((case for case in cases if labels is not None and not case.get("label")), None)
+    if bare is not None:
+        raise CaseError(
+            case_name(bare), f"image {bare['image']} has no label", "name it in the datalist or leave the case out"
+        )
     if not enabled:
         return []
     with ThreadPoolExecutor(max_workers=workers) as pool:

@@ -64,7 +64,10 @@ def inference_cases(source: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(source)
     if path.suffix == ".json":
-        return distinct_cases(read_datalist(path, section="testing"))
+        cases = read_datalist(path, section="testing")
+        if not cases:
+            raise CaseError(f"datalist {path}", "its section 'testing' is empty", "pass the folder of the images")
+        return distinct_cases(cases)
     files = [path] if path.is_file() else sorted([*path.glob("*.nii.gz"), *path.glob("*.nii")])
     if not files:
         raise CaseError(
@@ -92,7 +95,7 @@ def distinct_cases(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if first != case["image"]:
             raise CaseError(
                 case_name(case), f"{first} and {case['image']} would have one name for their predictions",
-                "give every image a file name of its own, or segment them one by one",
+                "give every image a file name of its own, of a link to it for instance, or segment them one by one",
             )  # fmt: skip
     return cases
 
@@ -113,12 +116,12 @@ def fold_split(cases: Sequence[dict[str, Any]], fold: int) -> tuple[list[dict[st
         fold: the fold to validate on; -1 trains and validates on all cases (no held-out fold).
 
     Returns:
-        Training cases and validation cases.
+        Training cases and validation cases; both empty where there is nothing to split, as in an external test set.
 
     Raises:
         CaseError: the fold or its complement is empty, or a patient is on both sides.
     """
-    if fold == -1:
+    if fold == -1 or not cases:
         return list(cases), list(cases)
     train = [case for case in cases if case.get("fold") != fold]
     val = [case for case in cases if case.get("fold") == fold]

@@ -32,22 +32,39 @@ class NiftiJob:
 
 
 def place_image(case: str, file: Path, output_dir: Path, copy: bool) -> str:
-    """Give the path of a published image in the datalist: where it lies, or a copy within the data set.
+    """Put a published image into the data set under its case's name, which predictions are named after.
+
+    Published names are not always distinct (every image of TotalSegmentator is `ct.nii.gz`) and may hold a date.
 
     Args:
         case: the case's name.
         file: the published file.
         output_dir: folder of the datalist.
-        copy: copy the file to `images/`.
+        copy: make `images/CASE.nii.gz` a copy; otherwise it is a relative symbolic link to where the file lies.
 
     Returns:
         The path relative to the datalist's folder.
+
+    Raises:
+        CaseError: the file system has no symbolic links.
     """
-    if not copy:
-        return Path(os.path.relpath(file.resolve(), output_dir.resolve())).as_posix()
     name = f"images/{case}.nii.gz" if file.name.endswith(".gz") else f"images/{case}.nii"
-    with atomic_file(output_dir / name) as partial:
-        shutil.copyfile(file, partial)
+    placed = output_dir / name
+    if copy:
+        with atomic_file(placed) as partial:
+            shutil.copyfile(file, partial)
+    # a data set that was unpacked right there needs no link, and must not be replaced by one to itself
+    elif not (placed.exists() and placed.samefile(file)):
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = placed.with_name(f".partial_{placed.name}")
+        try:
+            unfinished.unlink(missing_ok=True)
+            unfinished.symlink_to(os.path.relpath(file.resolve(), placed.parent.resolve()))
+        except OSError as error:
+            raise CaseError(
+                case, f"{placed.parent} takes no symbolic links ({error.strerror})", "pass --copy"
+            ) from None
+        os.replace(unfinished, placed)
     return name
 
 
@@ -112,7 +129,7 @@ def import_nifti(key: str, cohort: Cohort, source: Path, output_dir: Path, copy:
         cohort: the set.
         source: folder with the published files.
         output_dir: folder of the data set.
-        copy: copy images instead of referring to them.
+        copy: copy images instead of linking to them.
         workers: processes.
 
     Returns:

@@ -51,7 +51,7 @@ def import_totalsegmentator(
         source: folder of the unpacked archive.
         output_dir: folder of the data set; label maps go to `labels/`.
         allow_missing: take a class without a mask file as absent, instead of refusing the subject.
-        copy: copy images instead of referring to them.
+        copy: copy images instead of linking to them.
         workers: processes.
 
     Returns:

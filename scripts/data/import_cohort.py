@@ -49,7 +49,7 @@ def import_cohort(
             becomes fold 1, `val` fold 0, `test` the section `testing`.
         axial: `ccth` alone: resample to axial 0.469 x 0.469 x 5 mm, as the PocketNet paper did; this loses resolution.
         allow_missing: import cases that lack some of the labels.
-        copy: copy the published NIfTI images instead of referring to them where they lie.
+        copy: copy the published NIfTI images; otherwise `images/` has links to where they lie, named by case.
         table: file of the pseudonym table of a DICOM set; default `OUTPUT_DIR_pseudonyms.json`.
         seed: of the split.
         workers: processes.

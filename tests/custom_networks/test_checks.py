@@ -116,3 +116,13 @@ def test_switch_and_first_error_in_order(case):
     assert check_cases([bad], enabled=False) == []
     with pytest.raises(CaseError, match="p002"):
         check_cases([case, bad, {"case": "p003", "image": "nowhere.nii.gz"}])
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_cases_and_cases_without_a_label_are_refused(case, enabled):
+    with pytest.raises(CaseError, match="cases: there are none"):
+        check_cases([], enabled=enabled)
+    plain = {key: value for key, value in case.items() if key != "label"} | {"case": "p002"}
+    assert check_cases([plain], enabled=enabled) == []
+    with pytest.raises(CaseError, match=r"p002: image .* has no label"):
+        check_cases([case, plain], labels=[0, 1, 2], enabled=enabled)

@@ -31,6 +31,8 @@ def test_folds():
     assert [c["case"] for c in val] == ["p2", "p3"]
     assert len(train) == 4
     assert fold_split(CASES, -1) == (CASES, CASES)
+    # an external test set has no folds, and its evaluation does not want any
+    assert fold_split([], 0) == ([], [])
     with pytest.raises(CaseError, match=r"fold 7: it has no validation cases \(folds present: 0, 1, 2\)"):
         fold_split(CASES, 7)
     with pytest.raises(CaseError, match="fold 0: it has no training cases"):
@@ -52,4 +54,7 @@ def test_what_inference_takes(tmp_path):
         inference_cases(tmp_path)
     (tmp_path / "d.json").write_text(json.dumps({"testing": ["p1/t2.nii.gz", "p2/t2.nii.gz"]}))
     with pytest.raises(CaseError, match="one name for their predictions"):
+        inference_cases(tmp_path / "d.json")
+    (tmp_path / "d.json").write_text(json.dumps({"testing": []}))
+    with pytest.raises(CaseError, match="'testing' is empty"):
         inference_cases(tmp_path / "d.json")

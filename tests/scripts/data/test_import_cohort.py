@@ -9,13 +9,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.transforms import LoadImaged, SaveImaged
 
-from custom_networks.datalist import fold_split, read_datalist
+from custom_networks.datalist import distinct_cases, fold_split, inference_cases, read_datalist
+from custom_networks.errors import CaseError
 from scripts.__main__ import main
+from scripts.data.cohort_nifti import place_image
 from scripts.data.cohorts import COHORTS, hold_out
 from scripts.data.datalist_file import write_nifti
 from scripts.data.import_cohort import import_cohort
 from scripts.data.totalsegmentator_classes import CLASSES_V1, ONLY_V2
+from scripts.experiments.comparison import find_prediction
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([-1.5, -1.5, 1.5, 1.0])
@@ -152,14 +156,54 @@ def test_sets_of_one_nifti_per_scan(tmp_path: Path, capsys: Any, cohort: str, co
     assert import_cohort(cohort, str(tmp_path / "d"), str(tmp_path / "o"), copy=copy, workers=1) == 0
     found = read_datalist(tmp_path / "o" / "datalist.json")
     assert [c["case"] for c in found] == cases
-    assert not [c for c in found if "label" in c or ("/o/../d" not in c["image"] and not copy)]
+    assert not [c for c in found if "label" in c]
     for case in found:
+        assert case["image"] == str(tmp_path / "o" / "images" / f"{case['case']}.nii.gz")
+        assert Path(case["image"]).is_symlink() != copy
         assert voxels(case["image"]).shape == SHAPE
         assert Path(case["image"]).resolve().is_relative_to(tmp_path / ("o" if copy else "d"))
     assert any(told in row["finding"] for row in report(tmp_path / "o"))
     expected = f"{cohort}: found {len(cases)} of the paper's {COHORTS[cohort].count} scans"
     assert expected in capsys.readouterr().out
     assert json.loads((tmp_path / "o" / "datalist.json").read_text())["labels"] == {}
+
+
+def test_predictions_of_totalsegmentator_are_named_by_case(tmp_path: Path) -> None:
+    root, output = tmp_path / "d", tmp_path / "o"
+    for number in range(3):
+        write_nifti(root / f"s{number:04d}" / "ct.nii.gz", noise(number), AFFINE)
+        write_nifti(root / f"s{number:04d}" / "segmentations" / "liver.nii.gz", box(2, 6), AFFINE)
+    for _ in range(2):  # a second import finds what the first has made
+        assert import_cohort("totalsegmentator", str(root), str(output), allow_missing=True, workers=1) == 0
+    cases = distinct_cases(read_datalist(output / "datalist.json"))
+    assert [Path(c["image"]).name for c in cases] == ["s0000.nii.gz", "s0001.nii.gz", "s0002.nii.gz"]
+    assert [c["image"] for c in inference_cases(output / "images")] == [c["image"] for c in cases]
+    # as the bundles' evaluate.json saves, and as `evaluate` looks for it
+    save = SaveImaged("image", output_dir=tmp_path / "p", output_postfix="pred", separate_folder=False, print_log=False)
+    for number, case in enumerate(cases):
+        save(LoadImaged("image", ensure_channel_first=True)(case))
+        prediction = find_prediction(tmp_path / "p", case)
+        assert prediction == tmp_path / "p" / f"{case['case']}_pred.nii.gz"
+        np.testing.assert_array_equal(voxels(prediction), noise(number))
+
+
+def test_images_are_neither_lost_nor_linked_where_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_nifti(tmp_path / "images" / "a.nii.gz", noise(), AFFINE)
+    assert place_image("a", file, tmp_path, copy=False) == "images/a.nii.gz"
+    assert not file.is_symlink()
+    np.testing.assert_array_equal(voxels(file), noise())
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(
+        CaseError, match=r"b: .*images takes no symbolic links \(Operation not permitted\); pass --copy"
+    ):
+        place_image("b", file, tmp_path, copy=False)
+    assert place_image("b", file, tmp_path, copy=True) == "images/b.nii.gz"
 
 
 def test_bad_nifti_files_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
