@@ -41,6 +41,10 @@ _MODULES = {
     ),
     "pocketnet": ("PocketNet",),
     "resume": ("ResumeTraining",),
+    "spacing": (
+        "SeparableSpacingd",
+        "resample_axes",
+    ),
     "sync_norm": ("convert_sync_batchnorm",),
     "transfer": ("load_pretrained",),
     "two_stage": (
