@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -76,50 +77,51 @@ def resample_axes(image: Tensor, axes: Sequence[Axis], order: int) -> Tensor:
         Float32 (C, D', H', W'). Beside it and the input no array of a volume's size exists at any time.
     """
     out = torch.empty((image.shape[0], *(axis.new_size for axis in axes)), dtype=torch.float32, device=image.device)
-    for rows, columns, weights in _bands(axes[0], order, image.device):
-        slab = image[:, columns]
-        slab = slab if weights is None else _product(weights, slab, 1)
-        for dim, axis in enumerate(axes[1:], start=2):
-            if not axis.unchanged:
-                parts = [
-                    _take(slab, dim, band, order) for band in _bands(axis, order, image.device, axis.new_size // 4)
-                ]
-                slab = torch.cat(parts, dim)
-        out[:, rows] = slab
+    # what shrinks comes first, so that the other products are small
+    first, *others = sorted(range(len(axes)), key=lambda i: axes[i].new_size / axes[i].size)
+    for rows, columns, weights in _bands(axes[first], order, image.device, PLANES):
+        slab = _product(weights, image.narrow(first + 1, columns.start, columns.stop - columns.start), first + 1)
+        for i in others:
+            slab = _along(slab, i + 1, axes[i], order)
+        out.narrow(first + 1, rows.start, rows.stop - rows.start).copy_(slab)
     return out
 
 
-Band = tuple[slice, slice, Tensor | None]
+def _along(slab: Tensor, dim: int, axis: Axis, order: int) -> Tensor:
+    """Resample one whole axis."""
+    if axis.unchanged:
+        return slab
+    parts = []
+    for _, columns, weights in _bands(axis, order, slab.device, max(PLANES, axis.new_size // 4)):
+        parts.append(_product(weights, slab.narrow(dim, columns.start, columns.stop - columns.start), dim))
+    return torch.cat(parts, dim)
 
 
-def _bands(axis: Axis, order: int, device: torch.device, planes: int = PLANES) -> Iterator[Band]:
+def _bands(axis: Axis, order: int, device: torch.device, planes: int) -> Iterator[tuple[slice, slice, Tensor | None]]:
     """Blocks of output planes, the input planes that they need, and the weights (None: they are the input planes)."""
     weights = None if axis.unchanged else axis_weights(axis, order)
-    for start in range(0, axis.new_size, max(planes, PLANES)):
-        rows = slice(start, min(start + max(planes, PLANES), axis.new_size))
+    for start in range(0, axis.new_size, planes):
+        rows = slice(start, min(start + planes, axis.new_size))
         if weights is None:
             yield rows, rows, None
             continue
-        if order == 0:
-            columns = slice(int(weights[rows].min()), int(weights[rows].max()) + 1)
-            yield rows, columns, (weights[rows] - columns.start).to(device)
-            continue
-        used = weights[rows].any(0).nonzero()
-        columns = slice(int(used[0]), int(used[-1]) + 1)
-        yield rows, columns, weights[rows, columns].to(device)
+        part = weights[rows]
+        used = part if order == 0 else part.any(0).nonzero()
+        columns = slice(int(used.min()), int(used.max()) + 1)
+        yield rows, columns, (part - columns.start if order == 0 else part[:, columns]).to(device)
 
 
-def _take(slab: Tensor, dim: int, band: Band, order: int) -> Tensor:
-    _, columns, weights = band
-    part = slab.narrow(dim, columns.start, columns.stop - columns.start)
-    return part if weights is None else _product(weights, part, dim)
-
-
-def _product(weights: Tensor, part: Tensor, dim: int) -> Tensor:
+def _product(weights: Tensor | None, part: Tensor, dim: int) -> Tensor:
     """`weights @ part` along one axis of (C, …)."""
+    if weights is None:
+        return part
     if weights.ndim == 1:
         return part.index_select(dim, weights)
-    return torch.tensordot(part.to(torch.float32), weights, dims=([dim], [1])).movedim(-1, dim)
+    part = part.to(torch.float32)
+    if dim == part.ndim - 1:
+        return part @ weights.T
+    before, after = part.shape[:dim], part.shape[dim + 1 :]
+    return (weights @ part.reshape(-1, part.shape[dim], math.prod(after))).reshape(*before, -1, *after)
 
 
 class SeparableResample(SpatialResample):
