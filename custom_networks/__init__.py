@@ -11,6 +11,7 @@ _MODULES = {
         "check_case",
         "check_cases",
         "check_ranks",
+        "check_switches",
         "read_volume",
     ),
     "chunked_dice_ce": ("ChunkedDiceCELoss",),

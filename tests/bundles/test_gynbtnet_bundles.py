@@ -1,9 +1,10 @@
-"""The three GynBTNet bundles: training, evaluation, inference, every override file, what a model zoo demands."""
+"""The three GynBTNet bundles: training, evaluation, inference, bad input, what a model zoo demands."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export,
 from monai.transforms import Compose
 
 from custom_networks import CaseError
-from scripts.data.preprocess import preprocess
 from scripts.data.totalsegmentator_classes import CLASSES_V1
 
 REPO = Path(__file__).resolve().parents[2]
@@ -151,28 +151,44 @@ def test_bad_input_stops_before_training(stage: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-OVERRIDES = [
-    (stage, name)
-    for stage in STAGES
-    for name in sorted(path.stem for path in (REPO / "bundles" / stage / "configs").glob("*.json"))
-    if name not in {"train", "small", "metadata", "evaluate", "inference", "ensemble"} and "multi_gpu" not in name
-]
+def cause(caught: pytest.ExceptionInfo[BaseException]) -> str:
+    """The sentence that users see: monai.bundle wraps what its expressions raise."""
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, CaseError):
+        error = error.__cause__
+    assert error is not None
+    return str(error)
 
 
-@pytest.mark.parametrize(
-    ("stage", "name"),
-    [pytest.param(s, n, marks=[pytest.mark.slow] if n in {"spconv", "mlflow"} else []) for s, n in OVERRIDES],
-)
-def test_override_trains(stage: str, name: str, data: Path, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    scratch = {"pretrained": None} if stage != "gynbtnet_pretrain" and name != "no_pretraining" else {}
-    override = json.loads(Path(configs(stage, name)[0]).read_text())
-    # no validation: the chain of `trained` has it
-    workflow = run(stage, "train", "small", name, **places(data, tmp_path), **TINY | {"val_interval": 2} | scratch)
-    assert workflow.parser.get_parsed_content("train#trainer").state.iteration >= 1
-    assert (tmp_path / "out" / "resume.pt").is_file()
-    assert all(workflow.parser.get(key) == value for key, value in override.items())
-    assert name != "mlflow" or (tmp_path / "out" / "mlflow.db").is_file()
+@pytest.mark.parametrize("stage", SUPERVISED)
+def test_unlabelled_cases_are_one_sentence(stage: str, data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "datalist.json").read_text())
+    del content["training"][1]["label"]
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    values = {**TINY, **places(data, tmp_path), "datalist": str(tmp_path / "datalist.json"), "pretrained": None}
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, "train", "small", **values)
+    assert re.fullmatch(r"c1: image .*c1\.nii\.gz has no label; .*", cause(caught))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("configuration", [("train",), ("train", "evaluate"), ("inference",)])
+def test_a_switch_given_as_a_word_is_refused(
+    stage: str, configuration: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
+    """`--check_data false` comes as the word 'false', which Python takes as true."""
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, *configuration, "small", **TINY, **places(data, tmp_path), check_data="false")
+    assert cause(caught).startswith("option --check_data: 'false' is neither True nor False")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_external_test_set_needs_no_folds(stage: str, data: Path, trained: dict[str, Path], tmp_path: Path) -> None:
+    content = json.loads((data / "datalist.json").read_text()) | {"training": []}
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    where = {**places(data, trained[stage]), "output_dir": str(tmp_path), "datalist": str(tmp_path / "datalist.json")}
+    run(stage, "train", "small", "evaluate", **where, **SIZE, section="testing")
+    assert list(tmp_path.glob("*/c3_pred.nii.gz"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -195,25 +211,6 @@ def _has(config: Any, key: str) -> bool:
             return False
         config = config.get(part)
     return True
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_trains_from_preprocessed_arrays(stage: str, data: Path, tmp_path: Path) -> None:
-    settings = tmp_path / "size.json"
-    settings.write_text(json.dumps({**SIZE, "variant": "small"}))
-    prepared = tmp_path / "prepared"
-    assert preprocess(str(bundle(stage)), str(data / "datalist.json"), str(prepared), 0, str(settings)) == 0
-    small = json.loads(Path(configs(stage, "small")[0]).read_text())
-    scratch = {"pretrained": None} if stage != "gynbtnet_pretrain" else {}
-    values = {**small, **TINY, **scratch, **places(prepared, tmp_path)}
-    files = [*configs(stage, "train"), str(prepared / "mapped.json")]
-    workflow = ConfigWorkflow(files, meta_file=None, workflow_type="train", logging_file=False, **values)
-    workflow.initialize()
-    transforms = workflow.parser.get_parsed_content("train#preprocessing").transforms
-    assert [type(t).__name__ for t in transforms].count("LoadImaged") == 0
-    assert type(transforms[0]).__name__ == "LoadMappedCropd"
-    workflow.run()
-    assert (tmp_path / "model.pt").is_file()
 
 
 def _image_steps(transforms: Any) -> list[tuple[str, str]]:
