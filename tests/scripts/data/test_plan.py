@@ -18,6 +18,7 @@ from monai.transforms import Orientation
 from custom_networks import CaseError
 from scripts.data.fingerprint import fingerprint, measure_case
 from scripts.data.network_memory import fixed_bytes, step_bytes_per_voxel, stored_bytes
+from scripts.data.phantom import phantom
 from scripts.data.plan import choose, plan, read_train_config
 from scripts.data.plan_rules import (
     anisotropic,
@@ -55,6 +56,14 @@ def cohort(
     labels = {"0": "background", "1": "organ", "2": "tumor"}
     path.write_text(json.dumps({"name": "set", "labels": labels, "modality": "MRI", "training": entries}))
     return path
+
+
+def test_phantoms_at_the_papers_geometry_give_the_papers_patch_and_spacing(tmp_path: Path) -> None:
+    phantom(cases=2, output=str(tmp_path), plane="axial", spacing=0.469, thickness=5.0)
+    plan(datalist=str(tmp_path / "datalist.json"), bundle=str(BUNDLE), output=str(tmp_path / "plan.json"))
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["spacing"] == [0.469, 0.469, 5.0]
+    assert written["patch_size"] == [256, 256, 32]
 
 
 def test_paper_geometry_gives_the_papers_patch_and_spacing(tmp_path: Path) -> None:
