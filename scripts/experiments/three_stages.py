@@ -49,7 +49,7 @@ class Size:
     fine_patch: int = 32
     batch: int = 4
     decoder_width: int = 64
-    steps: tuple[int, int, int] = (240, 600, 200)
+    steps: tuple[int, int, int] = (120, 1000, 300)
     learning_rates: tuple[float, float, float] = (1e-3, 1e-3, 1e-3)
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -129,7 +129,7 @@ def three_stages(
         train: labelled patients of stage 3.
         test: held-out patients of stage 3, which stage 1 does not see either.
         seed: of the choice of patients and of training.
-        scale: of the number of steps; 1 takes a few minutes per stage on two CPU cores.
+        scale: of the number of steps; 1 takes an hour on two CPU cores.
 
     Returns:
         0; 1 if the reconstruction is not better than every cell's mean, or a prediction is missing.
