@@ -62,11 +62,10 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 def _tensor(array: np.ndarray, path: Path, key: Hashable, meta: Mapping[str, Any], start: Sequence[int]) -> MetaTensor:
     """Copy out of the mapping, in the type that training sees, with the affine of the crop."""
     stored = meta["keys"][str(key)]
-    affine = torch.tensor(stored["affine"], dtype=torch.float64)
-    shift = torch.eye(4, dtype=torch.float64)
-    shift[:3, 3] = torch.tensor(list(start), dtype=torch.float64)
-    data = torch.from_numpy(np.array(array, order="C")).to(getattr(torch, stored["dtype"]))
-    return MetaTensor(data, affine=affine @ shift, meta={"filename_or_obj": str(path)})
+    affine = np.array(stored["affine"], dtype=np.float64)
+    affine[:3, 3] += affine[:3, :3] @ np.asarray(start, dtype=np.float64)
+    data = torch.from_numpy(np.array(array, dtype=stored["dtype"], order="C"))
+    return MetaTensor(data, affine=torch.from_numpy(affine), meta={"filename_or_obj": str(path)})
 
 
 class LoadMappedd(MapTransform):
