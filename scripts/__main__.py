@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     import fire
 
+    # MONAI speaks up for every process about a GPU decoder that nothing here asks for
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_usage())
