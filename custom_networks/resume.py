@@ -123,7 +123,7 @@ class ResumeTraining:
         except Exception as error:
             raise CaseError(
                 f"resume file {self.path}", f"it does not fit this training ({str(error).splitlines()[0]})",
-                "pass another --output_dir and --ckpt_dir, or --resume false to start anew, or the configuration it was "
+                "pass another --output_dir and --ckpt_dir, or --resume False to start anew, or the configuration it was "
                 "written with",
             ) from error  # fmt: skip
         scaler = getattr(engine, "scaler", None)

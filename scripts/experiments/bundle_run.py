@@ -67,7 +67,7 @@ def bundle_command(bundle: Path, configs: Sequence[str], overrides: Mapping[str,
     files = configs[0] if len(configs) == 1 else str(list(configs)).replace(" ", "")
     words = [*start, "monai.bundle", "run", "--config_file", files, "--logging_file", "configs/logging.conf"]
     for name, value in overrides.items():
-        words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+        words += [f"--{name}", value if isinstance(value, str) else repr(value)]
     return words
 
 

@@ -29,7 +29,7 @@ def test_goes_on_after_the_last_epoch(tmp_path):
 def test_state_of_another_fold_is_refused(tmp_path):
     """Else fold 1, started in fold 0's folder, would end at once or go on from weights that saw its validation cases."""
     train(tmp_path, ["a", "b"], 2)
-    with pytest.raises(CaseError, match=r"resume\.pt.*written with other training cases.*--resume false"):
+    with pytest.raises(CaseError, match=r"resume\.pt.*written with other training cases.*--resume False"):
         train(tmp_path, ["a", "c"], 2)
     assert train(tmp_path, ["a", "c"], 1, resume=False) == [1]
 

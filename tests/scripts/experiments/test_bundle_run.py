@@ -24,7 +24,7 @@ def test_the_command_is_what_a_user_would_type():
     )
     assert words[3:] == [
         "-m", "monai.bundle", "run", "--config_file", "['configs/train.json','configs/small.json']",
-        "--logging_file", "configs/logging.conf", "--spacing", "[1, 2, 3]", "--dataset_dir", "d", "--resume", "false",
+        "--logging_file", "configs/logging.conf", "--spacing", "[1, 2, 3]", "--dataset_dir", "d", "--resume", "False",
     ]  # fmt: skip
     parallel = bundle_command(ORGAN, TRAIN, {}, processes=2)
     assert "--nproc_per_node=2" in parallel
