@@ -38,7 +38,7 @@ class Axis(NamedTuple):
         return self.size == self.new_size and self.scale == 1 and self.offset == 0
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def axis_weights(axis: Axis, order: int) -> Tensor:
     """Weights of a spline interpolation along one axis, prefilter included; voxels beyond the edge repeat the edge.
 
