@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,10 @@ COLOURS = {
     "organ": "#3d8bff", "tumor": "#ffd500", "hr-ctv": "#ff4136", "uterus": "#3d8bff", "sigmoid": "#2ecc40",
     "bladder": "#ffd500", "rectum": "#b5773c",
 }  # fmt: skip
-OTHERS = ("#f781bf", "#00c2c7", "#ff851b", "#b07aff", "#9acd32", "#ffffff")
+OTHERS = ("#f781bf", "#00c2c7", "#ff851b", "#b07aff", "#9acd32", "#ffffff", "#ff4136", "#3d8bff", "#ffd500", "#b5773c")
+# so many classes have a name and a colour of their own in one picture; the rest is grey
+MOST, GREY = 10, "#8a8a8a"
+LEGEND_COLUMNS = 6
 MARGIN_MM = 30.0
 READABLE = [withStroke(linewidth=2.0, foreground="black")]
 NAMES = {0: "sagittal", 1: "coronal", 2: "axial"}
@@ -152,7 +156,7 @@ def _zoom(volume: Volume, axis: int) -> tuple[float, float, float, float]:
 
 
 def overlay(
-    volume: Volume, classes: Classes, target: str, modality: str, title: str, scores: Sequence[str], file: Path
+    volume: Volume, classes: Classes, target: str, modality: str, title: str, scores: Mapping[str, str], file: Path
 ) -> None:
     """Draw image, truth and prediction side by side, in the scanner's slices and across them, where the target is largest.
 
@@ -165,19 +169,26 @@ def overlay(
         target: the class that chooses the slices.
         modality: `mr` or `ct`.
         title: first line.
-        scores: below it, two to a line.
+        scores: of each class, below it, two to a line. Of more than ten classes those largest in the slices are named.
         file: PNG to write.
     """
-    palette, grey = colours(list(classes)), window(volume.image, modality)
+    grey = window(volume.image, modality)
     planes = (volume.plane, 0 if volume.plane != 0 else 2)
+    target_masks = region(volume.truth, classes[target]), region(volume.pred, classes[target])
+    slices = {axis: _best_slice(*target_masks, axis) for axis in planes}
+    named = _named(volume, classes, slices)
+    palette = dict.fromkeys(classes, GREY) | colours(named)
     limits = [_zoom(volume, axis) for axis in planes]
     heights = [(top - bottom) / (right - left) for left, right, bottom, top in limits]
     width = 3.6
-    text = ["      ".join(scores[i : i + 2]) for i in range(0, len(scores), 2)]
-    top_inches = 0.52 + 0.2 * len(text)
-    figure = Figure(figsize=(3 * width + 0.1, width * sum(heights) + top_inches + 0.28), facecolor="black", dpi=130)
+    text = [f"{name}: {scores[name]}" for name in named]
+    if len(named) < len(classes):
+        text.append(f"and {len(classes) - len(named)} more classes, grey: see cases.csv")
+    legend_rows = math.ceil((len(named) + 1) / LEGEND_COLUMNS)
+    top_inches, bottom_inches = 0.52 + 0.2 * math.ceil(len(text) / 2), 0.08 + 0.2 * legend_rows
+    total = width * sum(heights) + top_inches + bottom_inches
+    figure = Figure(figsize=(3 * width + 0.1, total), facecolor="black", dpi=130)
     FigureCanvasAgg(figure)
-    total = width * sum(heights) + top_inches + 0.28
     grid = figure.add_gridspec(
         2,
         3,
@@ -185,12 +196,12 @@ def overlay(
         left=0.005,
         right=0.995,
         top=1 - top_inches / total,
-        bottom=0.28 / total,
+        bottom=bottom_inches / total,
         wspace=0.02,
         hspace=0.03,
     )
     for row, (axis, (left, right, bottom, top)) in enumerate(zip(planes, limits, strict=True)):
-        index = _best_slice(region(volume.truth, classes[target]), region(volume.pred, classes[target]), axis)
+        index = slices[axis]
         for column, heading in enumerate(("image", "truth", "prediction")):
             axes = figure.add_subplot(grid[row, column])
             _draw(axes, volume, axis, index, grey)
@@ -208,12 +219,25 @@ def overlay(
                           color="white", fontsize=8, va="top", path_effects=READABLE)  # fmt: skip
                 _scale_bar(axes, axis)
     figure.text(0.008, 1 - 0.06 / total, title, color="white", fontsize=12, fontweight="bold", va="top")
-    figure.text(0.008, 1 - 0.30 / total, "\n".join(text), color="#dddddd", fontsize=9.5, va="top")
-    handles: list[Any] = [Patch(facecolor=palette[n], label=n) for n in classes]
+    for start, x in ((0, 0.008), (1, 0.504)):
+        figure.text(
+            x, 1 - 0.30 / total, "\n".join(text[start::2]), color="#dddddd", fontsize=8, va="top", linespacing=1.6
+        )
+    handles: list[Any] = [Patch(facecolor=palette[n], label=n) for n in named]
     handles.append(Line2D([], [], color="#dddddd", linestyle="dashed", linewidth=1, label="truth, over the prediction"))
-    figure.legend(handles=handles, loc="lower right", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9,
+    figure.legend(handles=handles, loc="lower right", ncols=min(len(handles), LEGEND_COLUMNS), frameon=False, labelcolor="white", fontsize=9,
                   bbox_to_anchor=(0.998, -0.002), borderaxespad=0.1)  # fmt: skip
     figure.savefig(file)
+
+
+def _named(volume: Volume, classes: Classes, slices: Mapping[int, int]) -> list[str]:
+    """The classes that are named: all, or the largest in the slices drawn, in the order of the data set."""
+    if len(classes) <= MOST:
+        return list(classes)
+    cuts = [_cut(mask, axis, index) for axis, index in slices.items() for mask in (volume.truth, volume.pred)]
+    area = {name: sum(int(region(cut, values).sum()) for cut in cuts) for name, values in classes.items()}
+    largest = sorted(classes, key=lambda name: -area[name])[:MOST]
+    return [name for name in classes if name in largest]
 
 
 def _scale_bar(axes: Axes, axis: int, length: float = 20.0) -> None:

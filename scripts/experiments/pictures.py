@@ -18,6 +18,9 @@ from custom_networks.datalist import case_name
 from scripts.experiments.comparison import Classes
 from scripts.experiments.overlay import colours, load, overlay
 
+# more boxes than this do not stand side by side
+UPRIGHT = 14
+
 
 def target_class(classes: Classes) -> str:
     """The class that decides which cases and slices are shown: the tumour, else the HR-CTV, else the last one."""
@@ -45,7 +48,8 @@ def box_plots(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
     """Box plots of DSC and HD95 by class (PocketNet paper, Figure 4), models side by side.
 
     Box: quartiles and median; whiskers: the last value within 1.5 times the interquartile range; circles: outliers;
-    cross: mean. Misses are counted under the HD95 axis, where they have no value.
+    cross: mean. Misses are counted at the HD95 axis, where they have no value. Many boxes lie on their side, below each
+    other, without the classes that no case has.
 
     Args:
         tables: model name -> case table; the first is the model evaluated.
@@ -54,24 +58,30 @@ def box_plots(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
     first = next(iter(tables.values()))
     classes = list(dict.fromkeys(first["class"]))
     palette = colours(classes)
-    width = max(3.6, 1.1 + 0.75 * len(classes) * len(tables))
+    lying = len(classes) * len(tables) > UPRIGHT
+    if lying:
+        present = set(first.loc[first["outcome"] != "absent", "class"])
+        classes = [name for name in classes if name in present] or classes
+    boxes = len(classes) * len(tables)
+    size = (13.0, 1.0 + 0.24 * boxes) if lying else (2 * max(3.6, 1.1 + 0.75 * boxes), 4.2)
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(2 * width, 4.2), dpi=150, layout=ConstrainedLayoutEngine(wspace=0.06))
+        figure = Figure(figsize=size, dpi=100 if lying else 150, layout=ConstrainedLayoutEngine(wspace=0.06))
         FigureCanvasAgg(figure)
         for axes, metric, label in zip(
             figure.subplots(1, 2), ("dsc", "hd95_mm"), ("Dice similarity coefficient", "95th percentile Hausdorff distance (mm)"), strict=True,
         ):  # fmt: skip
-            _boxes(axes, tables, classes, palette, metric)
-            axes.set_ylabel(label)
-            axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
+            _boxes(axes, tables, classes, palette, metric, lying)
+            limits = (-0.02, 1.02) if metric == "dsc" else (0, None)
+            axes.set(**({"xlabel": label, "xlim": limits} if lying else {"ylabel": label, "ylim": limits}))
+            axes.grid(axis="x" if lying else "y", color="#e4e4e4", linewidth=0.8)
             axes.set_axisbelow(True)
-            axes.set_ylim((-0.02, 1.02) if metric == "dsc" else (0, None))
         figure.savefig(file)
 
 
 def _boxes(
-    axes: Axes, tables: Mapping[str, pd.DataFrame], classes: Sequence[str], palette: Mapping[str, str], metric: str
-) -> None:
+    axes: Axes, tables: Mapping[str, pd.DataFrame], classes: Sequence[str], palette: Mapping[str, str], metric: str,
+    lying: bool,
+) -> None:  # fmt: skip
     models = len(tables)
     ticks, texts = [], []
     for c, name in enumerate(classes):
@@ -80,7 +90,7 @@ def _boxes(
             values = part[metric].dropna().to_numpy(dtype=float)
             position = c * (models + 0.6) + m
             axes.boxplot(
-                [values], positions=[position], widths=0.62, patch_artist=True, showmeans=True, manage_ticks=False,
+                [values], positions=[position], widths=0.62, orientation="horizontal" if lying else "vertical", patch_artist=True, showmeans=True, manage_ticks=False,
                 boxprops={"facecolor": mpl.colors.to_rgba(palette[name], 0.75 if m == 0 else 0.3), "edgecolor": "#222222"},
                 medianprops={"color": "#111111", "linewidth": 1.6}, whiskerprops={"color": "#222222"},
                 capprops={"color": "#222222"}, meanprops={"marker": "x", "markeredgecolor": "#111111", "markersize": 5},
@@ -92,9 +102,14 @@ def _boxes(
             lines += [model] if models > 1 else []
             lines.append(f"n = {len(values)}")
             lines += [f"{missed} missed"] if missed and metric != "dsc" else []
-            texts.append("\n".join(lines))
-    axes.set_xticks(ticks, texts, fontsize=9 if models == 1 else 7.5)
-    axes.set_xlim(min(ticks) - 0.7, max(ticks) + 0.7)
+            texts.append((", " if lying else "\n").join(lines))
+    limits = (min(ticks) - 0.7, max(ticks) + 0.7)
+    if lying:
+        axes.set_yticks(ticks, texts, fontsize=8)
+        axes.set_ylim(limits[::-1])
+    else:
+        axes.set_xticks(ticks, texts, fontsize=9 if models == 1 else 7.5)
+        axes.set_xlim(limits)
 
 
 def write_pictures(
@@ -113,7 +128,7 @@ def write_pictures(
     by_name = {case_name(case): case for case in cases}
     for rank, name in choose_cases(table, target, count):
         rows = table[table["case"] == name].set_index("class")
-        scores = [f"{c}: {_score(rows.loc[c])}" for c in classes]
+        scores = {c: _score(rows.loc[c]) for c in classes}
         file = output / f"{rank.replace(' ', '_')}_{name}.png"
         title = f"{name}: {rank} by DSC of {target}" if len(table["case"].unique()) > 1 else name
         overlay(load(by_name[name], predictions), classes, target, modality, title, scores, file)
@@ -125,4 +140,4 @@ def _score(row: Any) -> str:
     if row["outcome"] != "found":
         return str(row["outcome"])
     hd95 = "" if math.isnan(row["hd95_mm"]) else f", HD95 {row['hd95_mm']:.1f} mm, ASD {row['asd_mm']:.1f} mm"
-    return f"DSC {row['dsc']:.2f}{hd95}, {row['label_ml']:.1f} ml (prediction {row['pred_ml']:.1f} ml)"
+    return f"DSC {row['dsc']:.2f}{hd95}, {row['label_ml']:.1f} ml (predicted {row['pred_ml']:.1f})"

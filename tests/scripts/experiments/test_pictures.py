@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from scripts.experiments.comparison import COLUMNS
-from scripts.experiments.overlay import _best_slice, _cut, _extent, _zoom, colours, load, overlay, window
+from scripts.experiments.overlay import _best_slice, _cut, _extent, _named, _zoom, colours, load, overlay, window
 from scripts.experiments.pictures import box_plots, choose_cases, target_class
 
 
@@ -85,6 +85,15 @@ def test_slices_where_the_target_is_largest_in_true_proportions(lps: dict[str, s
     assert _zoom(volume, 2) == (0.0, 24.0, 0.0, 15.0), "never beyond the image"
 
 
+def test_of_many_classes_the_largest_in_the_slices_are_named(lps: dict[str, str], tmp_path: Path) -> None:
+    volume = load(lps, tmp_path / "pred")
+    many = {"organ": [1, 2], "tumor": [2], **{f"class {i}": [i] for i in range(3, 30)}}
+    named = _named(volume, many, {2: _best_slice(volume.truth > 0, volume.pred > 0, 2)})
+    assert named[:2] == ["organ", "tumor"]
+    assert len(named) == 10
+    assert _named(volume, {"tumor": [2]}, {2: 0}) == ["tumor"]
+
+
 def test_overlay_is_written_with_the_papers_colours(lps: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "overlay.png"
     classes = {"organ": [1, 2], "tumor": [2]}
@@ -94,7 +103,7 @@ def test_overlay_is_written_with_the_papers_colours(lps: dict[str, str], tmp_pat
         target_class(classes),
         "mr",
         "c",
-        ["organ: 1", "tumor: 1", "more: 1"],
+        {"organ": "DSC 1", "tumor": "DSC 1"},
         file,
     )
     pixels = matplotlib.image.imread(file)[..., :3]
@@ -113,6 +122,17 @@ def test_box_plots_are_written(tmp_path: Path) -> None:
     for tables in ({"a": scores}, {"a": scores, "b": scores}):
         box_plots(tables, tmp_path / "box.png")
         assert matplotlib.image.imread(tmp_path / "box.png").shape[1] > 800
+
+
+def test_many_box_plots_lie_below_each_other_without_absent_classes(tmp_path: Path) -> None:
+    one = table([0.5, 0.9, 0.1])
+    many = [one.assign(**{"class": f"c{i}"}) for i in range(40)]
+    box_plots({"a": pd.concat(many)}, tmp_path / "many.png")
+    absent = [one.assign(**{"class": f"d{i}", "outcome": "absent"}) for i in range(40)]
+    box_plots({"a": pd.concat(many + absent)}, tmp_path / "same.png")
+    first, second = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("many", "same"))
+    assert first.shape[1] < 1500
+    assert first.shape == second.shape
 
 
 def test_targets_colours_and_windows() -> None:
