@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,7 @@ def process(job: Job, case: Case) -> Outcome:
     begin = time.perf_counter()
     # cases run side by side; threads within a case would only fight
     torch.set_num_threads(1)
+    _return_memory()
     transforms, _ = recipe(job)
     files = _files(case)
     try:
@@ -187,6 +190,13 @@ def process(job: Job, case: Case) -> Outcome:
     if fresh:
         _note(Path(job.output) / JOURNAL, {"case": case["case"], "pid": os.getpid(), "seconds": round(seconds, 3)})
     return Outcome(case["case"], "done" if fresh else "kept", keys=tuple(arrays), seconds=seconds)
+
+
+@cache
+def _return_memory(m_mmap_threshold: int = -3, above: int = 4 * 2**20) -> None:
+    """Have glibc give large arrays back when they are freed; it would keep holes of several volumes for later."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(m_mmap_threshold, above)
 
 
 def _transformed(
