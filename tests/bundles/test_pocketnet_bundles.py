@@ -524,3 +524,12 @@ def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path
             value, b["state"]["network"][key], rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}"
         )
     assert a["best_metric"] == pytest.approx(b["best_metric"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("more", [[], ["small"]])
+def test_a_training_of_one_epoch_is_validated_and_so_writes_a_model(name, more):
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "bundles" / name / "configs" / f"{c}.json") for c in ["train", *more]])
+    parser["epochs"] = 1
+    assert parser.get_parsed_content("val_interval") == 1
