@@ -45,11 +45,14 @@ def _page(reports: Sequence[CaseReport], labels: Mapping[int, str], path: Path, 
 
     columns = min(COLUMNS, max(3, len(reports)))
     rows = -(-len(reports) // columns)
-    width, height = 2.1 * columns, 2.5 * rows + 0.9
+    shown = list(label_colors(labels).items())[:12]
+    per_row = max(1, int(2.1 * columns // 1.6))  # a name of the legend takes up to 1.6 inches
+    legend = 0.22 * (-(-len(shown) // per_row) - 1) if shown else 0.0
+    width, height = 2.1 * columns, 2.5 * rows + 0.9 + legend
     figure = Figure(figsize=(width, height), dpi=100)
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
-        left=0.01, right=0.99, top=1 - 0.75 / height, bottom=0.4 / height, wspace=0.05, hspace=0.4 / 2.1
+        left=0.01, right=0.99, top=1 - 0.75 / height, bottom=(0.4 + legend) / height, wspace=0.05, hspace=0.4 / 2.1
     )
     figure.text(0.012, 1 - 0.12 / height, _plain(title), fontsize=13, fontweight="bold", va="top")
     for axis in axes.flat:
@@ -76,14 +79,14 @@ def _page(reports: Sequence[CaseReport], labels: Mapping[int, str], path: Path, 
         axis.set_ylim(centre + side / 2 / report.aspect - 0.5, centre - side / 2 / report.aspect - 0.5)
     handles = [
         Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=_plain(labels[value]))
-        for value, color in list(label_colors(labels).items())[:12]
+        for value, color in shown
     ]
     if handles:
         figure.legend(
             handles=handles,
             loc="lower left",
             bbox_to_anchor=(0.008, 0.0),
-            ncols=len(handles),
+            ncols=min(len(handles), per_row),
             fontsize=9,
             frameon=False,
         )

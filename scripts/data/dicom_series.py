@@ -245,6 +245,7 @@ def unwanted(series: Series, modality: str, description: str, min_slices: int) -
     """
     if series["Modality"].upper() != modality.upper():
         known = {"PT": "PET", "REG": "a registration", "RTDOSE": "a dose", "RTPLAN": "a plan"}
+        known |= {own: f"{own} (--modality {own} takes it)" for own in ("CT", "MR")}
         return f"it is {known.get(series['Modality'].upper(), 'of another modality')}, not {modality}"
     if "LOCALIZER" in series["ImageType"].upper() or SCOUT.search(series["SeriesDescription"]):
         return "it is a scout"

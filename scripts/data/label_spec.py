@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ def parse_labels(spec: object) -> list[LabelRule]:
     """
     if spec is None or spec == "":
         return []
+    spec = _mapping(spec) if isinstance(spec, str) else spec
     if not isinstance(spec, Mapping) or not spec:
         raise CaseError("--labels", "it is not a mapping from label name to ROI", EXAMPLE)
     rules = []
@@ -66,6 +68,14 @@ def parse_labels(spec: object) -> list[LabelRule]:
                 ) from None  # fmt: skip
         rules.append(LabelRule(value, name, tuple(chosen)))
     return rules
+
+
+def _mapping(text: str) -> object:
+    """The command line gives a mapping with a name such as HR-CTV as text: to Python that is a difference, not a name."""
+    try:
+        return ast.literal_eval(re.sub(r"([{,]\s*)([A-Za-z][\w .+-]*?)\s*:", r"\1'\2':", text))
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _matches(selector: str, roi: Roi) -> bool:

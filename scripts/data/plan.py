@@ -77,7 +77,7 @@ def plan(
     for key, (value, reason) in choices.items():
         print(f"{key} = {json.dumps(value)}\n    {reason}")
     print(f"{text[REASONS]['size']}\n\nwritten: {target}, {target.with_name('fingerprint.json')}")
-    print(f"""use: --config_file "['configs/train.json','{target}']\"""")
+    print(f"""use: --config_file "['configs/train.json','{target.resolve()}']\"""")
 
 
 def read_train_config(bundle: str | Path) -> dict[str, Any]:

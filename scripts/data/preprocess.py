@@ -98,7 +98,8 @@ def _report(outcomes: dict[str, Outcome], quarantined: dict[str, str], target: P
         f"{counts['done']} cases preprocessed, {counts['kept']} kept from before, {len(quarantined)} quarantined, in "
         f"{seconds:.1f} s: {target / 'datalist.json'}"
     )
-    print(f"""use: --config_file "['configs/train.json','{target}/mapped.json']" --dataset_dir {target}""")
+    place = target.resolve()  # the command is typed in the bundle's folder, not here
+    print(f"""use: --config_file "['configs/train.json','{place}/mapped.json']" --dataset_dir {place}""")
 
 
 def _absolute(case: Case, folder: Path) -> Case:

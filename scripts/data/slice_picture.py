@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 BLUE, YELLOW = (59, 125, 255), (255, 212, 0)
+# organ and tumour as in the PocketNet paper, the brachytherapy ones as in GynBTNet's Figure 5 and in the evaluation's pictures
+NAMED = {
+    "organ": BLUE, "tumor": YELLOW, "tumour": YELLOW, "hr-ctv": (255, 65, 54), "uterus": BLUE, "sigmoid": (46, 204, 64),
+    "bladder": YELLOW, "rectum": (181, 119, 60),
+}  # fmt: skip
 # told apart on grey, and by most people with a colour vision deficiency
 PALETTE = (
     (230, 85, 60), (64, 176, 166), (240, 190, 70), (120, 94, 240), (220, 38, 127), (100, 200, 90), (0, 158, 255),
@@ -15,12 +20,11 @@ PALETTE = (
 
 
 def label_colors(labels: Mapping[int, str]) -> dict[int, tuple[int, int, int]]:
-    """Colour of every foreground label: organ blue and tumour yellow as in the PocketNet paper, else a palette."""
-    named = {"organ": BLUE, "tumor": YELLOW, "tumour": YELLOW}
+    """Colour of every foreground label: the papers' where they have one, else a palette."""
     colors: dict[int, tuple[int, int, int]] = {}
     for value, name in labels.items():
         if value:
-            colors[value] = named.get(name.lower(), PALETTE[(value - 1) % len(PALETTE)])
+            colors[value] = NAMED.get(name.lower(), PALETTE[(value - 1) % len(PALETTE)])
     return colors
 
 

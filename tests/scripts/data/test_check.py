@@ -13,9 +13,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data.case_report import report_case
+from scripts.data.case_report import CaseReport, report_case
 from scripts.data.check import check
-from scripts.data.slice_picture import BLUE, YELLOW, slice_picture
+from scripts.data.contact_sheet import contact_sheet
+from scripts.data.slice_picture import BLUE, YELLOW, label_colors, slice_picture
+from scripts.experiments.overlay import COLOURS
 
 LABELS = {0: "background", 1: "organ", 2: "tumor"}
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
@@ -292,6 +294,27 @@ def test_sagittal_series_are_shown_sagittally_with_the_head_up() -> None:
     assert picture.shape == (40, 30, 3)
     assert aspect == 0.5
     assert picture[0, 15, 0] > picture[-1, 15, 0]
+
+
+def test_legend_of_many_labels_takes_several_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    save_figure = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save_figure(figure, *a, **k)))
+    names = ["background", *(f"gluteus_medius_{i:02}" for i in range(12))]
+    contact_sheet([CaseReport("c0", "p0", "fold 0")], dict(enumerate(names)), tmp_path / "sheet.png", "t")
+    figure = drawn[0]
+    box = figure.legends[0].get_window_extent()
+    assert box.x1 <= figure.bbox.width
+    assert box.y1 <= min(axis.get_window_extent().y0 for axis in figure.axes)
+
+
+def test_brachytherapy_labels_have_the_colours_of_the_evaluation() -> None:
+    names = ["hr-ctv", "bladder", "rectum", "uterus", "sigmoid", "organ", "tumor"]
+    for name, color in zip(names, label_colors(dict(enumerate(names, 1))).values(), strict=True):
+        wanted = [int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)]
+        assert max(abs(a - b) for a, b in zip(wanted, color, strict=True)) <= 14
 
 
 def test_contact_sheet_has_pages_and_survives_odd_names(cohort: Path) -> None:

@@ -189,6 +189,13 @@ def test_unlabelled_series_of_one_modality(dicom: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(voxels(case["image"]), IMAGE - 1024)
 
 
+def test_the_other_modality_is_told_with_the_option_that_takes_it(dicom: Any, tmp_path: Path, capsys: Any) -> None:
+    labelled(dicom, tmp_path / "e" / "mr", "P1")
+    dicom.series(tmp_path / "e" / "ct", IMAGE, modality="CT", patient={"PatientID": "P1"})
+    assert import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), labels=LABELS, workers=1) == 0
+    assert "it is CT (--modality CT takes it), not MR" in capsys.readouterr().out
+
+
 def test_second_import_keeps_names(dicom: Any, tmp_path: Path) -> None:
     labelled(dicom, tmp_path / "e" / "a", "P1")
     import_dicom(str(tmp_path / "e"), str(tmp_path / "o"), LABELS, workers=1)

@@ -39,3 +39,10 @@ def test_faulty_specifications_are_refused(spec: Any, message: str) -> None:
 
 def test_none_means_unlabelled() -> None:
     assert parse_labels(None) == parse_labels("") == []
+
+
+def test_names_with_a_hyphen_come_as_text_from_the_command_line() -> None:
+    (target, bladder) = parse_labels("{HR-CTV: ['HR.?CTV', '#4'], bladder: 'bladder'}")
+    assert (target.name, target.selectors, bladder.name) == ("HR-CTV", ("HR.?CTV", "#4"), "bladder")
+    with pytest.raises(CaseError, match="not a mapping"):
+        parse_labels("{HR-CTV: HR.?CTV}")

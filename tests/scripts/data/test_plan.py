@@ -251,6 +251,15 @@ def test_an_id_that_the_bundle_has_not_is_refused(tmp_path: Path) -> None:
     assert chosen["num_classes"][0] == 2
 
 
+def test_the_printed_option_works_in_the_bundles_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort(tmp_path, [((64, 64, 32), (1.0, 1.0, 3.0))])
+    monkeypatch.chdir(tmp_path)
+    plan(datalist="datalist.json", bundle=str(BUNDLE), output="plan.json")
+    assert f"'{tmp_path.resolve()}/plan.json']" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_the_bundle_takes_the_plan(tmp_path: Path) -> None:
     path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
     plan_of(tmp_path, datalist=str(path), bundle=str(BUNDLE), anisotropic=True)
