@@ -172,11 +172,10 @@ def _check_label(report: CaseReport, label: np.ndarray, labels: Mapping[int, str
         report.add("warning", "label missing", f"no voxel of {_some(missing)}; check that it is truly absent")
     cut = {name: faces for value, name in foreground.items() if value in present and (faces := _faces(label == value))}
     if cut:
-        faces = sorted({face for found in cut.values() for face in found})
         report.add(
             "warning", "cut off",
-            f"{_some(list(cut))}: at the {', '.join(faces)} border of the image, perhaps cut off; "
-            "leave the case out unless the whole structure is visible",
+            f"{_borders(cut)} of the image, perhaps cut off; leave the case out unless the whole structure is visible or, "
+            "as bowel does, runs on beyond the scan anyway",
         )  # fmt: skip
     organ, tumor = _named(labels, ("organ",)), _named(labels, ("tumor", "tumour"))
     if organ is not None and tumor is not None and tumor in present:
@@ -211,6 +210,16 @@ def _outside(label: np.ndarray, organ: int, tumor: int) -> int:
     pieces, _ = ndimage.label(both[box], structure=np.ones((3, 3, 3)))
     with_organ = np.unique(pieces[label[box] == organ])
     return int(np.count_nonzero(both[box] & ~np.isin(pieces, with_organ)))
+
+
+def _borders(cut: Mapping[str, Sequence[str]]) -> str:
+    """Which structure lies at which border; of many in one sentence."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for name, faces in cut.items():
+        places.setdefault(tuple(faces), []).append(name)
+    if len(places) > 3:
+        places = {tuple(sorted({face for faces in cut.values() for face in faces})): list(cut)}
+    return " and ".join(f"{_some(names)}: at the {', '.join(faces)} border" for faces, names in places.items())
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

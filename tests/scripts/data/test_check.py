@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,10 @@ def test_warnings_allow_training_unless_strict(cohort: Path) -> None:
     assert "0.02 ml of tumour lie apart from the organ" in rows["c1"]["findings"]
     assert "tumor: at the inferior border" in rows["c1"]["findings"]
     assert run(cohort, strict=True)[0] == 1
+    label[0:2, 12:14, 5:7] = 1
+    save(cohort / "labels/c1.nii.gz", label)
+    told = run(cohort)[1]["c1"]["findings"]
+    assert re.search(r"organ: at the (left|right) border and tumor: at the inferior border of the image", told)
     label[label == 2] = 1
     save(cohort / "labels/c1.nii.gz", label)
     assert "no voxel of tumor; check that it is truly absent" in run(cohort)[1]["c1"]["findings"]
