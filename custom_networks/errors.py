@@ -32,11 +32,16 @@ def report_case_errors() -> None:
 
     For the first line of a bundle's `initialize`: monai.bundle wraps what its expressions raise, and the sentence would
     stand far above the last line. The environment variable MONAI_DEBUG, as in MONAI, brings the traceback back.
+
+    Raises:
+        CaseError: an option of the command line is misspelt, see `check_command_line`.
     """
-    if os.environ.get("MONAI_DEBUG", "").lower() not in {"", "0", "false"} or sys.excepthook is _short:
-        return
-    global _previous
-    _previous, sys.excepthook = sys.excepthook, _short
+    from custom_networks.command_line import check_command_line
+
+    if os.environ.get("MONAI_DEBUG", "").lower() in {"", "0", "false"} and sys.excepthook is not _short:
+        global _previous
+        _previous, sys.excepthook = sys.excepthook, _short
+    check_command_line()
 
 
 _previous: Callable[[type[BaseException], BaseException, TracebackType | None], Any] = sys.excepthook
