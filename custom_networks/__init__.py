@@ -42,10 +42,7 @@ _MODULES = {
     ),
     "pocketnet": ("PocketNet",),
     "resume": ("ResumeTraining",),
-    "spacing": (
-        "SeparableSpacingd",
-        "resample_axes",
-    ),
+    "spacing": ("SeparableSpacingd",),
     "sync_norm": ("convert_sync_batchnorm",),
     "transfer": ("load_pretrained",),
     "two_stage": (

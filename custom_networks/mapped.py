@@ -16,10 +16,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import (
-    MapTransform,
-    Randomizable,
-)
+from monai.transforms import MapTransform, Randomizable
 
 from custom_networks.errors import CaseError
 

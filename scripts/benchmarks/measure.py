@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -87,7 +86,7 @@ class Subject:
 
     def prepare(self) -> dict[str, Any]:
         torch = self.torch
-        self.baseline = _peak_bytes(reset=True)
+        self.baseline = peak_bytes(reset=True)
         network: Any = self.entry.build(self.spec["size"]).to(self.device)
         image = torch.rand(1, 1, *self.spec["size"], device=self.device)
         if self.spec.get("channels_last"):
@@ -111,7 +110,7 @@ class Subject:
 
     def memory(self) -> dict[str, Any]:
         """Peak of the steps so far, and the forward pass's FLOPs (counted here, outside all timing)."""
-        peak = self.torch.cuda.max_memory_allocated(self.device) if self.cuda else _peak_bytes() - self.baseline
+        peak = self.torch.cuda.max_memory_allocated(self.device) if self.cuda else peak_bytes() - self.baseline
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter:
@@ -145,20 +144,6 @@ def _first(output: Any) -> Any:
     if isinstance(output, dict):
         return output["prediction"]
     return output[0] if isinstance(output, list | tuple) else output
-
-
-def _peak_bytes(reset: bool = False) -> int:
-    """Peak of resident memory; `reset` forgets earlier peaks, such as that of the imports, where the system lets it."""
-    import resource
-
-    status = Path("/proc/self/status")
-    if status.is_file():
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        lines = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines() if ":" in line)
-        return int(lines["VmHWM"].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 def main() -> None:

@@ -129,7 +129,7 @@ def _pretraining_steps(
     image = torch.randn(chosen["batch"], 1, *chosen["size"], device=device)
     grid = [n // network.encoder.cell for n in chosen["size"]]
     active = random_cells(chosen["batch"], grid, ratio).to(device)
-    loss, optimizer = MaskedReconstructionLoss(), adamw(network, device)
+    loss, optimizer = MaskedReconstructionLoss(), adamw(network)
     encoder: Any = torch.compile(network.encoder) if fuse else network.encoder
     if fuse:
         network.decoder.compile()
@@ -168,7 +168,7 @@ def _finetune_step(
     network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     image = torch.randn(batch, 1, *chosen["size"], device=device)
     label = torch.randint(0, CLASSES, (batch, 1, *chosen["size"]), device=device).to(torch.uint8)
-    loss, optimizer = DeepSupervisionLoss(ChunkedDiceCELoss(chunk_voxels=2**18)), adamw(network, device)
+    loss, optimizer = DeepSupervisionLoss(ChunkedDiceCELoss(chunk_voxels=2**18)), adamw(network)
     model: Any = torch.compile(network) if fuse else network
     with torch.device("meta"):
         blank = GynBTNet(out_channels=CLASSES, variant=chosen["variant"])

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from scripts.benchmarks.memory import peak_bytes
 
-def adamw(network: nn.Module, device: str) -> torch.optim.Optimizer:
-    """The bundles' optimizer, fused on a GPU."""
-    return torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-5, fused=device == "cuda")
+
+def adamw(network: nn.Module) -> torch.optim.Optimizer:
+    """The GynBTNet bundles' optimizer."""
+    return torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-5, fused=True)
 
 
 def training_flops(forward: Callable[[], Any]) -> float:
@@ -69,19 +70,9 @@ def added_peak(step: Callable[[], None], on_gpu: bool) -> float:
         step()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**30
-    try:
-        # the high-water mark of the process starts anew, and freed memory goes back first
+    with suppress(OSError):
+        # freed memory goes back first
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        step()
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
-    before = _high_water()
+    before = peak_bytes(reset=True)
     step()
-    return (_high_water() - before) / 2**20
-
-
-def _high_water() -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return (peak_bytes() - before) / 2**30

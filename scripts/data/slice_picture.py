@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-BLUE, YELLOW = (59, 125, 255), (255, 212, 0)
-# organ and tumour as in the PocketNet paper, the brachytherapy ones as in GynBTNet's Figure 5 and in the evaluation's pictures
-NAMED = {
-    "organ": BLUE, "tumor": YELLOW, "tumour": YELLOW, "hr-ctv": (255, 65, 54), "uterus": BLUE, "sigmoid": (46, 204, 64),
-    "bladder": YELLOW, "rectum": (181, 119, 60),
+# organ and tumour as in the PocketNet paper, the brachytherapy ones as in GynBTNet's Figure 5
+COLOURS = {
+    "organ": "#3d8bff", "tumor": "#ffd500", "tumour": "#ffd500", "hr-ctv": "#ff4136", "uterus": "#3d8bff",
+    "sigmoid": "#2ecc40", "bladder": "#ffd500", "rectum": "#b5773c",
 }  # fmt: skip
 # told apart on grey, and by most people with a colour vision deficiency
 PALETTE = (
@@ -24,8 +23,14 @@ def label_colors(labels: Mapping[int, str]) -> dict[int, tuple[int, int, int]]:
     colors: dict[int, tuple[int, int, int]] = {}
     for value, name in labels.items():
         if value:
-            colors[value] = NAMED.get(name.lower(), PALETTE[(value - 1) % len(PALETTE)])
+            known = COLOURS.get(name.lower())
+            colors[value] = _rgb(known) if known else PALETTE[(value - 1) % len(PALETTE)]
     return colors
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
 
 
 def window(image: np.ndarray, modality: str) -> tuple[float, float]:

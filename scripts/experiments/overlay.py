@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,9 @@ from matplotlib.patheffects import withStroke
 
 from custom_networks.checks import read_volume
 from custom_networks.datalist import case_name
+from scripts.data.slice_picture import COLOURS
 from scripts.experiments.comparison import Classes, read_pair, region
 
-# organ blue and tumour yellow as in the PocketNet paper; the brachytherapy ones as in GynBTNet's Figure 5
-COLOURS = {
-    "organ": "#3d8bff", "tumor": "#ffd500", "hr-ctv": "#ff4136", "uterus": "#3d8bff", "sigmoid": "#2ecc40",
-    "bladder": "#ffd500", "rectum": "#b5773c",
-}  # fmt: skip
 OTHERS = ("#f781bf", "#00c2c7", "#ff851b", "#b07aff", "#9acd32", "#ffffff", "#ff4136", "#3d8bff", "#ffd500", "#b5773c")
 # so many classes have a name and a colour of their own in one picture; the rest is grey
 MOST, GREY = 10, "#8a8a8a"
@@ -37,8 +34,9 @@ NAMES = {0: "sagittal", 1: "coronal", 2: "axial"}
 
 def colours(classes: Sequence[str]) -> dict[str, str]:
     """A colour per class, the papers' where they have one."""
-    free = iter(OTHERS * (1 + len(classes) // len(OTHERS)))
-    return {name: COLOURS.get(name.lower()) or next(free) for name in classes}
+    known = {name: COLOURS[name.lower()] for name in classes if name.lower() in COLOURS}
+    free = cycle([colour for colour in OTHERS if colour not in known.values()])
+    return {name: known.get(name) or next(free) for name in classes}
 
 
 @dataclass

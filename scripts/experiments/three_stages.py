@@ -129,7 +129,7 @@ def three_stages(
         train: labelled patients of stage 3.
         test: held-out patients of stage 3, which stage 1 does not see either.
         seed: of the choice of patients and of training.
-        scale: of the number of steps; 1 takes an hour on two CPU cores.
+        scale: of the number of steps; 1 takes about half an hour on two CPU cores.
 
     Returns:
         0; 1 if the reconstruction is not better than every cell's mean, or a prediction is missing.
