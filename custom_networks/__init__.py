@@ -3,61 +3,76 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names, for editors and type checkers
+    from custom_networks.data import (
+        case_name,
+        check_case,
+        check_cases,
+        check_ranks,
+        check_switches,
+        distinct_cases,
+        fold_split,
+        inference_cases,
+        read_datalist,
+        read_volume,
+    )
+    from custom_networks.errors import CaseError, report_case_errors
+    from custom_networks.handlers import ResumeTraining
+    from custom_networks.inferers import LabelMapInferer, TwoStageInferer
+    from custom_networks.losses import ChunkedDiceCELoss, MaskedReconstructionLoss, ParameterNormLoss
+    from custom_networks.metrics import SurfaceMetric, surface_metrics
+    from custom_networks.networks.encoder import GynBTEncoder
+    from custom_networks.networks.gynbtnet import GynBTNet
+    from custom_networks.networks.masked_autoencoder import SparseMaskedAutoencoder
+    from custom_networks.networks.norms import convert_sync_batchnorm
+    from custom_networks.networks.pocketnet import PocketNet
+    from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
+    from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
+    from custom_networks.transforms.spacing import SeparableSpacingd
+    from custom_networks.weights import check_weights, load_ensemble, load_pretrained, load_weights, read_weights
 
 # imported when first asked for: torch and MONAI take many seconds, and most of the scripts need neither
-_MODULES = {
-    "checks": (
-        "check_case",
-        "check_cases",
-        "check_ranks",
-        "check_switches",
-        "read_volume",
-    ),
-    "chunked_dice_ce": ("ChunkedDiceCELoss",),
-    "datalist": (
-        "case_name",
-        "distinct_cases",
-        "fold_split",
-        "inference_cases",
-        "read_datalist",
-    ),
-    "errors": (
-        "CaseError",
-        "report_case_errors",
-    ),
-    "gynbt_encoder": ("GynBTEncoder",),
-    "gynbtnet": ("GynBTNet",),
-    "label_inferer": ("LabelMapInferer",),
-    "losses": ("ParameterNormLoss",),
-    "mapped": ("LoadMappedCropd", "LoadMappedd"),
-    "mapped_pipeline": ("deterministic_part", "mapped_transforms"),
-    "masked_autoencoder": (
-        "MaskedReconstructionLoss",
-        "SparseMaskedAutoencoder",
-    ),
-    "metrics": (
-        "SurfaceMetric",
-        "surface_metrics",
-    ),
-    "pocketnet": ("PocketNet",),
-    "resume": ("ResumeTraining",),
-    "spacing": ("SeparableSpacingd",),
-    "sync_norm": ("convert_sync_batchnorm",),
-    "transfer": ("load_pretrained",),
-    "two_stage": (
-        "MeanEnsemble",
-        "TwoStagePocketNet",
-    ),
-    "two_stage_inferer": ("TwoStageInferer",),
-    "weights": (
-        "check_weights",
-        "load_ensemble",
-        "load_weights",
-        "read_weights",
-    ),
+_HOME = {
+    "case_name": "data",
+    "check_case": "data",
+    "check_cases": "data",
+    "check_ranks": "data",
+    "check_switches": "data",
+    "distinct_cases": "data",
+    "fold_split": "data",
+    "inference_cases": "data",
+    "read_datalist": "data",
+    "read_volume": "data",
+    "CaseError": "errors",
+    "report_case_errors": "errors",
+    "ResumeTraining": "handlers",
+    "LabelMapInferer": "inferers",
+    "TwoStageInferer": "inferers",
+    "ChunkedDiceCELoss": "losses",
+    "ParameterNormLoss": "losses",
+    "SurfaceMetric": "metrics",
+    "surface_metrics": "metrics",
+    "check_weights": "weights",
+    "load_ensemble": "weights",
+    "load_pretrained": "weights",
+    "load_weights": "weights",
+    "read_weights": "weights",
+    "GynBTEncoder": "networks.encoder",
+    "GynBTNet": "networks.gynbtnet",
+    "MaskedReconstructionLoss": "losses",
+    "SparseMaskedAutoencoder": "networks.masked_autoencoder",
+    "convert_sync_batchnorm": "networks.norms",
+    "PocketNet": "networks.pocketnet",
+    "MeanEnsemble": "networks.two_stage",
+    "TwoStagePocketNet": "networks.two_stage",
+    "LoadMappedCropd": "transforms.mapped",
+    "LoadMappedd": "transforms.mapped",
+    "deterministic_part": "transforms.mapped",
+    "mapped_transforms": "transforms.mapped",
+    "SeparableSpacingd": "transforms.spacing",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOME)  # noqa: PLE0605  (derived, so that a name is written once)
 

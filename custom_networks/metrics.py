@@ -121,9 +121,10 @@ class SurfaceMetric(CumulativeIterationMetric):
         super().__init__()
         default = "mean" if metric in {"hd95", "asd"} else "sum"
         for name, value, known in (
-            ("metric", metric, METRICS), ("missed", missed, ("diagonal", "nan")),
+            ("metric", metric, METRICS),
+            ("missed", missed, ("diagonal", "nan")),
             ("reduction", reduction or default, REDUCTIONS),
-        ):  # fmt: skip
+        ):
             if value not in known:
                 raise ValueError(f"SurfaceMetric: {name} must be one of {', '.join(known)}, got {value!r}")
         self.metric, self.include_background, self.missed = metric, include_background, missed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom_networks.errors import CaseError
 
@@ -101,3 +102,151 @@ def load_ensemble(network: nn.Module, paths: Sequence[str | Path]) -> None:
             )
         for fold, path in zip(folds, paths, strict=True):
             load_weights(fold, path, part)
+
+
+LOG = logging.getLogger(__name__)
+
+HEADS = ("head.", "extra_heads.")
+
+
+class TransferReport(NamedTuple):
+    """What `load_pretrained` did.
+
+    Args:
+        loaded: names of the tensors that were loaded.
+        skipped: reason by name, of tensors of the file that were not.
+        kept: reason by name, of tensors of the network that keep their start values.
+    """
+
+    loaded: list[str]
+    skipped: dict[str, str]
+    kept: dict[str, str]
+
+    def __str__(self) -> str:
+        """One line for what was loaded, one per reason for what was not."""
+        lines = [f"{len(self.loaded)} tensors loaded ({_parts(self.loaded)})"]
+        for verb, reasons in (("skipped", self.skipped), ("not in the file, start anew", self.kept)):
+            for reason in dict.fromkeys(reasons.values()):
+                names = [name for name, why in reasons.items() if why == reason]
+                lines.append(f"{len(names)} tensors {verb} ({_parts(names)}): {reason}")
+        return "\n".join(lines)
+
+
+def _parts(names: Sequence[str]) -> str:
+    """Top-level parts in order, stages of the encoder told apart."""
+    parts = (".".join(name.split(".")[: 3 if name.startswith("encoder.stages") else 1]) for name in names)
+    return ", ".join(dict.fromkeys(parts)) or "none"
+
+
+def load_pretrained(
+    network: nn.Module, path: str | Path, parts: Sequence[str] | None = None, enabled: bool = True
+) -> TransferReport | None:
+    """Load what fits from the previous stage's weights; for the `initialize` section of a bundle.
+
+        "initialize": ["$monai.utils.set_determinism(seed=@seed)",
+                       "$custom_networks.load_pretrained(@network_def, @pretrained, enabled=bool(@pretrained))"]
+
+    From pretraining (a `SparseMaskedAutoencoder`) the encoder is taken: convolutions, gamma and beta; running
+    statistics, mask tokens and the light decoder stay behind, the sixth stage starts anew if it was not pretrained.
+    From another `GynBTNet` everything is taken; heads only if they have as many classes.
+
+    Args:
+        network: a `GynBTNet`; changed in place.
+        path: flat state dict, the `model.pt` of the previous stage.
+        parts: prefixes to take, for instance `("encoder.",)`; default all that the file and the network share.
+        enabled: False does nothing, for the arm without pretraining.
+
+    Returns:
+        What was loaded, skipped and why, which is also logged; None if not enabled.
+
+    Raises:
+        CaseError: the file is missing, damaged, not a flat state dict, or from another architecture (a tensor of the
+            encoder or decoder has another shape or has no counterpart).
+    """
+    if not enabled:
+        LOG.info("no pretrained weights: the network starts from scratch")
+        return None
+    weights, own = read_weights(path), network.state_dict()
+    # DDP and torch.compile put their own names in front
+    for prefix in ("module.", "_orig_mod."):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    pretraining = any(name.startswith("tokens.") for name in weights)
+    report = TransferReport([], {}, {})
+    for name, value in weights.items():
+        reason = _reason_to_skip(name, value, own, parts, pretraining)
+        if reason:
+            report.skipped[name] = reason
+        elif name not in own:
+            raise _misfit(path, f"the network has no {name}")
+        elif own[name].shape != value.shape:
+            raise _misfit(path, f"{name} is {_size(value)} in the file and {_size(own[name])} in the network")
+        else:
+            report.loaded.append(name)
+    _fill_kept(report, own, parts, path, pretraining)
+    network.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    LOG.info("weights %s: %s", path, report)
+    return report
+
+
+def _reason_to_skip(
+    name: str, value: Tensor, own: Mapping[str, Tensor], parts: Sequence[str] | None, pretraining: bool
+) -> str:
+    if parts is not None and not name.startswith(tuple(parts)):
+        return f"only {', '.join(parts)} is wanted"
+    if pretraining and not name.startswith("encoder."):
+        return "belongs to pretraining alone"
+    if name.rsplit(".", 1)[-1].startswith("running_") and (pretraining or name not in own):
+        return "running statistics are not carried over"
+    if name.startswith(HEADS):
+        if name not in own:
+            return "the network has no such head"
+        if own[name].shape[1:] == value.shape[1:] and own[name].shape[0] != value.shape[0]:
+            return f"head of {value.shape[0]} classes, not {own[name].shape[0]}"
+    return ""
+
+
+def _fill_kept(
+    report: TransferReport,
+    own: Mapping[str, Tensor],
+    parts: Sequence[str] | None,
+    path: str | Path,
+    pretraining: bool,
+) -> None:
+    loaded = set(report.loaded)
+    stages = {_stage(name) for name in loaded}
+    if not any(name.startswith("encoder.") for name in loaded):
+        raise _misfit(path, "it holds nothing of this network's encoder")
+    for name in own:
+        if name in loaded:
+            continue
+        if name in report.skipped:
+            report.kept[name] = report.skipped[name]
+        elif parts is not None and not name.startswith(tuple(parts)):
+            report.kept[name] = f"only {', '.join(parts)} is wanted"
+        elif name.rsplit(".", 1)[-1].startswith("running_"):
+            report.kept[name] = "running statistics are not carried over"
+        elif name.startswith(HEADS):
+            report.kept[name] = "the file has no such head"
+        elif pretraining and not name.startswith("encoder."):
+            report.kept[name] = "pretraining has no counterpart"
+        elif pretraining and _stage(name) == len(stages) == max(stages) + 1:
+            report.kept[name] = f"pretraining ended with stage {len(stages)}"
+        else:
+            raise _misfit(path, f"{name} is missing in the file")
+
+
+def _stage(name: str) -> int:
+    """Number of the encoder's stage, -1 outside the encoder."""
+    return int(name.split(".")[2]) if name.startswith("encoder.stages.") else -1
+
+
+def _size(value: Tensor) -> str:
+    return " x ".join(map(str, value.shape))
+
+
+def _misfit(path: str | Path, problem: str) -> CaseError:
+    return CaseError(
+        f"weights {path}",
+        f"they belong to another architecture: {problem}",
+        "use the variant, strides and channels that they were trained with",
+    )

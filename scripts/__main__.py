@@ -12,19 +12,34 @@ from collections.abc import Callable
 from typing import Any
 
 VERBS = {
-    "phantom": ("scripts.data.phantom", "Write a synthetic pelvis cohort (MR or CT) with labels and a datalist."),
-    "import_dicom": ("scripts.data.import_dicom", "Turn a DICOM tree with RTSTRUCT or SEG into NIfTI and a datalist."),
-    "import_cohort": ("scripts.data.import_cohort", "Turn one of the public data sets into a datalist."),
-    "check": ("scripts.data.check", "Check every case of a datalist; table, CSV and contact sheet."),
-    "split": ("scripts.data.split", "Write patient-grouped folds and a held-out set into a datalist."),
-    "plan": ("scripts.data.plan", "Measure a data set and write plan.json, an override for a bundle."),
-    "preprocess": ("scripts.data.preprocess", "Run a bundle's deterministic transforms once, to memory-mapped arrays."),
-    "evaluate": ("scripts.experiments.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
-    "crossval": ("scripts.experiments.crossval", "Train the folds of a bundle and predict out-of-fold."),
-    "stand_ins": ("scripts.experiments.stand_ins", "Datalists of real MR samples for docs/evidence.md."),
-    "demo": ("scripts.experiments.demo", "The whole two-stage path on a small synthetic cohort."),
-    "three_stages": ("scripts.experiments.three_stages", "Real CT through the three GynBTNet stages at a small size."),
-    "pretraining_gain": ("scripts.experiments.pretraining_gain", "With and without pretraining on few labelled cases."),
+    "phantom": (
+        "scripts.data.phantom.phantom",
+        "Write a synthetic pelvis cohort (MR or CT) with labels and a datalist.",
+    ),
+    "import_dicom": (
+        "scripts.data.dicom.import_dicom",
+        "Turn a DICOM tree with RTSTRUCT or SEG into NIfTI and a datalist.",
+    ),
+    "import_cohort": ("scripts.data.cohorts.import_cohort", "Turn one of the public data sets into a datalist."),
+    "check": ("scripts.data.check.check", "Check every case of a datalist; table, CSV and contact sheet."),
+    "split": ("scripts.data.split.split", "Write patient-grouped folds and a held-out set into a datalist."),
+    "plan": ("scripts.data.plan.plan", "Measure a data set and write plan.json, an override for a bundle."),
+    "preprocess": (
+        "scripts.data.preprocess.preprocess",
+        "Run a bundle's deterministic transforms once, to memory-mapped arrays.",
+    ),
+    "evaluate": ("scripts.experiments.evaluate.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
+    "crossval": ("scripts.experiments.training.crossval", "Train the folds of a bundle and predict out-of-fold."),
+    "stand_ins": ("scripts.experiments.evidence.mr_samples", "Datalists of real MR samples for docs/evidence.md."),
+    "demo": ("scripts.experiments.evidence.demo", "The whole two-stage path on a small synthetic cohort."),
+    "three_stages": (
+        "scripts.experiments.evidence.three_stages",
+        "Real CT through the three GynBTNet stages at a small size.",
+    ),
+    "pretraining_gain": (
+        "scripts.experiments.evidence.pretraining_gain",
+        "With and without pretraining on few labelled cases.",
+    ),
     "benchmark": (
         "scripts.benchmarks.benchmark",
         "networks|pretraining|loading|preprocessing: side by side with peers.",

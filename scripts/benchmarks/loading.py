@@ -17,9 +17,9 @@ import numpy as np
 
 from custom_networks import CaseError
 from scripts.benchmarks.peer_loading import MARK, measure
-from scripts.data.datalist_content import read_content
-from scripts.data.datalist_file import write_text
-from scripts.data.report_table import text_table
+from scripts.core.datalist import read_content
+from scripts.core.files import write_text
+from scripts.core.tables import text_table
 
 FOREGROUND = 0.4
 KEYS = ["image", "label"]
@@ -73,9 +73,12 @@ def loading(
     else:
         print(f"nnU-Net is left out: {python} has no working nnunetv2 with blosc2")
     spec: dict[str, Any] = {
-        "folders": [str(folder) for folder in folders], "patch_size": [int(v) for v in patch_size], "crops": crops,
-        "cold_crops": cold_crops, "foreground": FOREGROUND,
-    }  # fmt: skip
+        "folders": [str(folder) for folder in folders],
+        "patch_size": [int(v) for v in patch_size],
+        "crops": crops,
+        "cold_crops": cold_crops,
+        "foreground": FOREGROUND,
+    }
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
     for _ in range(repeats):
         for name, command in runners.items():
@@ -122,9 +125,12 @@ def _run(command: Sequence[str], spec: dict[str, Any]) -> dict[str, Any]:
         (work / "files").mkdir()
         (work / "spec.json").write_text(json.dumps({**spec, "work": str(work / "files")}))
         done = subprocess.run(
-            [*command, str(work / "spec.json")], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            [*command, str(work / "spec.json")],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
         for line in done.stdout.splitlines():
             if line.startswith(MARK):
                 return dict(json.loads(line[len(MARK) :]))
@@ -136,7 +142,7 @@ def _run(command: Sequence[str], spec: dict[str, Any]) -> dict[str, Any]:
 def mapped(spec: dict[str, Any]) -> dict[str, float]:
     """This project's reader."""
     from custom_networks import LoadMappedCropd
-    from custom_networks.mapped import close_mapped
+    from custom_networks.transforms.mapped import close_mapped
 
     cases = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
     reader = LoadMappedCropd(KEYS, spec["patch_size"], "label", FOREGROUND, 1 - FOREGROUND).set_random_state(0)

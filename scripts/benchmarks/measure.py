@@ -16,6 +16,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from scripts.benchmarks.memory import peak_bytes
+
 MARK = "measured: "
 
 
@@ -32,9 +34,13 @@ class Worker:
         # waiting threads sleep: spinning would count as work and slow the other processes of a shared machine
         environment |= {"OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.benchmarks.measure", json.dumps(spec)], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "scripts.benchmarks.measure", json.dumps(spec)],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     def ask(self, command: str) -> dict[str, Any]:
         """Send a command (prepare, forward, forward_bf16, step, memory) and wait for its answer.

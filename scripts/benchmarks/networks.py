@@ -30,9 +30,14 @@ TARGETS = (
 
 
 def networks(
-    device: str = "cpu", threads: int = 2, size: Any = (128, 128, 32), repeats: int = 3, only: Any = None,
-    channels_last: bool = False, output: str | None = None,
-) -> int:  # fmt: skip
+    device: str = "cpu",
+    threads: int = 2,
+    size: Any = (128, 128, 32),
+    repeats: int = 3,
+    only: Any = None,
+    channels_last: bool = False,
+    output: str | None = None,
+) -> int:
     """Measure parameters, FLOPs, forward and training-step time, and peak memory.
 
     One image (1, 1, H, W, D), two classes, fp32 training with Adam and Dice plus cross-entropy on the full-resolution
@@ -68,9 +73,12 @@ def networks(
         workers: dict[str, Worker] = {}
         for name in chosen:
             spec = {
-                "network": name, "size": shape, "threads": int(threads), "device": device,
+                "network": name,
+                "size": shape,
+                "threads": int(threads),
+                "device": device,
                 "channels_last": channels_last and NETWORKS[name].needs != "custom_networks",
-            }  # fmt: skip
+            }
             workers[name] = stack.enter_context(Worker(spec))
         for name in tqdm(chosen, desc="prepare", unit="network"):
             rows[name] = workers[name].ask("prepare")

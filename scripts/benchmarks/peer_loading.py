@@ -94,14 +94,25 @@ def nnunet(spec: dict[str, Any]) -> dict[str, float]:
         }
         sizes = [data_module.comp_blosc2_params(a.shape, patch, a.itemsize) for a in (image, label)]
         data_module.nnUNetDatasetBlosc2.save_case(
-            image, label, {"class_locations": locations}, str(work / f"case{i:03d}"),
-            chunks=sizes[0][1], blocks=sizes[0][0], chunks_seg=sizes[1][1], blocks_seg=sizes[1][0],
-        )  # fmt: skip
+            image,
+            label,
+            {"class_locations": locations},
+            str(work / f"case{i:03d}"),
+            chunks=sizes[0][1],
+            blocks=sizes[0][0],
+            chunks_seg=sizes[1][1],
+            blocks_seg=sizes[1][0],
+        )
     labels = SimpleNamespace(all_labels=[1], has_ignore_label=False)
     loader = loader_module.nnUNetDataLoader(
-        data_module.nnUNetDatasetBlosc2(str(work)), 1, patch, patch, labels, oversample_foreground_percent=spec["foreground"],
+        data_module.nnUNetDatasetBlosc2(str(work)),
+        1,
+        patch,
+        patch,
+        labels,
+        oversample_foreground_percent=spec["foreground"],
         probabilistic_oversampling=True,
-    )  # fmt: skip
+    )
     files = sorted(work.glob("case*"))
     return measure(loader.generate_train_batch, gc.collect, files, spec)
 

@@ -75,10 +75,14 @@ def mist(spec: dict[str, Any], work: Path) -> dict[str, Any]:
         (folder / "mask.nii.gz").symlink_to(case["label"])
     values = sorted(int(value) for value in spec["labels"])
     content = {
-        "task": "benchmark", "modality": "ct" if spec["modality"] == "CT" else "mr", "train-data": "train",
-        "mask": ["mask.nii.gz"], "images": {"image": ["image.nii.gz"]}, "labels": values,
+        "task": "benchmark",
+        "modality": "ct" if spec["modality"] == "CT" else "mr",
+        "train-data": "train",
+        "mask": ["mask.nii.gz"],
+        "images": {"image": ["image.nii.gz"]},
+        "labels": values,
         "final_classes": {spec["labels"][str(value)]: [value] for value in values if value},
-    }  # fmt: skip
+    }
     (work / "dataset.json").write_text(json.dumps(content))
     entry = importlib.import_module("mist.cli.analyze_entrypoint")
     results = work / "results"
@@ -88,9 +92,12 @@ def mist(spec: dict[str, Any], work: Path) -> dict[str, Any]:
     (results / "config.json").write_text(json.dumps(config))
     preprocess = importlib.import_module("mist.preprocessing.preprocess")
     arguments = argparse.Namespace(
-        results=str(results), numpy=str(work / "numpy"), compute_dtms=False, no_preprocess=False,
+        results=str(results),
+        numpy=str(work / "numpy"),
+        compute_dtms=False,
+        no_preprocess=False,
         num_workers_preprocess=spec["workers"],
-    )  # fmt: skip
+    )
     start = baseline("fork", "mist.preprocessing.preprocess")
     begin = time.perf_counter()
     preprocess.preprocess_dataset(arguments)

@@ -32,7 +32,7 @@ class Entry:
 
 def _pocket(**arguments: Any) -> Callable[[Sequence[int]], nn.Module]:
     def build(size: Sequence[int]) -> nn.Module:
-        from custom_networks.pocketnet import PocketNet
+        from custom_networks.networks.pocketnet import PocketNet
 
         return PocketNet(spatial_dims=3, in_channels=1, out_channels=2, levels=4, **arguments)
 
@@ -43,9 +43,14 @@ def _mist(size: Sequence[int]) -> nn.Module:
     # the registry's "nnunet-pocket" without its extra heads, which the registry always adds
     nnunet: Any = importlib.import_module("mist.models.nnunet.mist_nnunet")
     return nnunet.NNUNet(
-        in_channels=1, out_channels=2, patch_size=list(size), target_spacing=list(SPACING), use_residual_blocks=True,
-        use_deep_supervision=False, use_pocket_model=True,
-    )  # fmt: skip
+        in_channels=1,
+        out_channels=2,
+        patch_size=list(size),
+        target_spacing=list(SPACING),
+        use_residual_blocks=True,
+        use_deep_supervision=False,
+        use_pocket_model=True,
+    )
 
 
 def _plan(size: Sequence[int], smallest: int = 4) -> tuple[list[list[int]], list[list[int]]]:
@@ -95,11 +100,21 @@ def _plainconv(size: Sequence[int]) -> nn.Module:
     strides, kernels = _plan(size)
     stages = len(strides)
     return unet.PlainConvUNet(
-        input_channels=1, n_stages=stages, features_per_stage=[min(32 * 2**i, 320) for i in range(stages)],
-        conv_op=nn.Conv3d, kernel_sizes=kernels, strides=strides, n_conv_per_stage=2, num_classes=2,
-        n_conv_per_stage_decoder=2, conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True},
-        nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True},
-    )  # fmt: skip
+        input_channels=1,
+        n_stages=stages,
+        features_per_stage=[min(32 * 2**i, 320) for i in range(stages)],
+        conv_op=nn.Conv3d,
+        kernel_sizes=kernels,
+        strides=strides,
+        n_conv_per_stage=2,
+        num_classes=2,
+        n_conv_per_stage_decoder=2,
+        conv_bias=True,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+    )
 
 
 NETWORKS = {

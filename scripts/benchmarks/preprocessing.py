@@ -18,9 +18,9 @@ import numpy as np
 
 from custom_networks import CaseError
 from scripts.benchmarks.peer_preprocessing import MARK, worker_bytes
-from scripts.data.datalist_content import read_content, resolved
-from scripts.data.datalist_file import write_text
-from scripts.data.report_table import text_table
+from scripts.core.datalist import read_content, resolved
+from scripts.core.files import write_text
+from scripts.core.tables import text_table
 
 PEERS = {"nnunet": "nnunetv2", "mist": "mist"}
 
@@ -74,9 +74,11 @@ def preprocessing(
     spec: dict[str, Any] = {
         "cases": [{"name": f"case{i:03d}", "image": c["image"], "label": c["label"]} for i, c in enumerate(chosen)],
         "labels": {str(value): name for value, name in content["labels"].items()},
-        "modality": str(content.get("modality", "")).upper(), "spacing": target, "workers": workers,
+        "modality": str(content.get("modality", "")).upper(),
+        "spacing": target,
+        "workers": workers,
         "bundle": str(Path(bundle).resolve()),
-    }  # fmt: skip
+    }
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
     for _ in range(repeats):
         for name, command in runners.items():
@@ -163,7 +165,7 @@ def ours(spec: dict[str, Any], work: Path) -> dict[str, Any]:
 
     import monai.transforms  # noqa: F401  (imports are not timed, for anybody)
 
-    from scripts.data.preprocess import preprocess
+    from scripts.data.preprocess.preprocess import preprocess
 
     entries = [
         {"case": c["name"], "patient": c["name"], **{k: c[k] for k in ("image", "label")}} for c in spec["cases"]
@@ -175,9 +177,12 @@ def ours(spec: dict[str, Any], work: Path) -> dict[str, Any]:
     idle.join()
     start, begin = worker_bytes(), time.perf_counter()
     preprocess(
-        bundle=spec["bundle"], datalist=str(work / "datalist.json"), output=str(work / "out"),
-        workers=spec["workers"], overrides=str(work / "spacing.json"),
-    )  # fmt: skip
+        bundle=spec["bundle"],
+        datalist=str(work / "datalist.json"),
+        output=str(work / "out"),
+        workers=spec["workers"],
+        overrides=str(work / "spacing.json"),
+    )
     seconds = time.perf_counter() - begin
     arrays = list((work / "out").rglob("*.npy"))
     return {

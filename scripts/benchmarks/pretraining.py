@@ -13,11 +13,11 @@ import torch
 from monai.losses import DeepSupervisionLoss
 from torch import Tensor
 
-from custom_networks.chunked_dice_ce import ChunkedDiceCELoss
 from custom_networks.errors import CaseError
-from custom_networks.gynbtnet import VARIANTS, GynBTNet
-from custom_networks.masked_autoencoder import MaskedReconstructionLoss, SparseMaskedAutoencoder
-from custom_networks.sparse import random_cells
+from custom_networks.losses import ChunkedDiceCELoss, MaskedReconstructionLoss
+from custom_networks.networks.gynbtnet import VARIANTS, GynBTNet
+from custom_networks.networks.masked_autoencoder import SparseMaskedAutoencoder
+from custom_networks.networks.sparse import random_cells
 from scripts.benchmarks.training_step import adamw, added_peak, timed, train_step, training_flops
 
 ARMS = ("dense", "masked_dense", "spconv")
@@ -27,11 +27,22 @@ CLASSES = 105
 
 
 def pretraining(
-    device: str = "cpu", variant: str | None = None, size: Any = None, batch: int | None = None,
-    decoder_width: int | None = None, ratio: float = 0.6, arms: Any = ARMS, finetune: bool | None = None,
-    finetune_batch: int = 2, repeats: int = 5, threads: int = 1, compile: bool = False, amp: bool | None = None,
-    roofline: float = 790.0, output: str | None = None,
-) -> int:  # fmt: skip
+    device: str = "cpu",
+    variant: str | None = None,
+    size: Any = None,
+    batch: int | None = None,
+    decoder_width: int | None = None,
+    ratio: float = 0.6,
+    arms: Any = ARMS,
+    finetune: bool | None = None,
+    finetune_batch: int = 2,
+    repeats: int = 5,
+    threads: int = 1,
+    compile: bool = False,
+    amp: bool | None = None,
+    roofline: float = 790.0,
+    output: str | None = None,
+) -> int:
     """Measure step time and peak memory of pretraining with each encoder, and on demand of the stage-2 step.
 
     All arms are the same network, weights, image and mask: forward, masked loss, backward, clipping and AdamW. The arm
@@ -177,9 +188,12 @@ def _finetune_step(
 
 
 def _print(
-    chosen: dict[str, Any], rounds: dict[str, list[float]], peaks: dict[str, float], flops: dict[str, float],
+    chosen: dict[str, Any],
+    rounds: dict[str, list[float]],
+    peaks: dict[str, float],
+    flops: dict[str, float],
     roofline: float | None,
-) -> None:  # fmt: skip
+) -> None:
     size = " x ".join(map(str, chosen["size"]))
     print(f"GynBTNet {chosen['variant']}, batch {chosen['batch']} of {size}, decoder width {chosen['decoder_width']}")
     print(

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export,
 from monai.transforms import Compose
 
 from custom_networks import CaseError
-from scripts.data.totalsegmentator_classes import CLASSES_V1
+from scripts.data.cohorts.totalsegmentator import CLASSES_V1
 
 REPO = Path(__file__).resolve().parents[2]
 STAGES = ("gynbtnet_pretrain", "gynbtnet_finetune", "gynbtnet_brachytherapy")
@@ -230,8 +230,11 @@ def _image_steps(transforms: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_preprocessing_is_the_same_everywhere(stage: str, data: Path) -> None:
     results, steps = [], []
-    for names, key in ((["train"], "deterministic_transforms"), (["train", "evaluate"], "deterministic_transforms"),
-                       (["inference"], "preprocessing")):  # fmt: skip
+    for names, key in (
+        (["train"], "deterministic_transforms"),
+        (["train", "evaluate"], "deterministic_transforms"),
+        (["inference"], "preprocessing"),
+    ):
         parser = ConfigParser()
         parser.read_config(configs(stage, *names))
         parser.update({"bundle_root": str(bundle(stage)), "spacing": [6.0, 6.0, 6.0]})
@@ -299,9 +302,13 @@ def test_zoo_checks(stage: str, trained: dict[str, Path], tmp_path: Path, monkey
         small["decoder_width"] = 64
     verify_net_in_out("network_def", meta_file=meta, config_file=inference, device="cpu", n=2, **small)
     ckpt_export(
-        "network_def", filepath=tmp_path / "model.ts", ckpt_file=str(trained[stage] / "model.pt"), meta_file=meta,
-        config_file=inference, **small,
-    )  # fmt: skip
+        "network_def",
+        filepath=tmp_path / "model.ts",
+        ckpt_file=str(trained[stage] / "model.pt"),
+        meta_file=meta,
+        config_file=inference,
+        **small,
+    )
     x = torch.rand(1, 1, 32, 32, 32)
     parser = ConfigParser(json.loads(Path(inference).read_text()) | small)
     network = parser.get_parsed_content("network_def").eval()
@@ -373,8 +380,12 @@ def test_large_variant_verifies(stage: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_onnx_export(stage: str, trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bundle(stage))
     onnx_export(
-        "network_def", filepath=tmp_path / "model.onnx", ckpt_file=str(trained[stage] / "model.pt"),
-        meta_file="configs/metadata.json", config_file="configs/inference.json", input_shape=[1, 1, 32, 32, 32],
+        "network_def",
+        filepath=tmp_path / "model.onnx",
+        ckpt_file=str(trained[stage] / "model.pt"),
+        meta_file="configs/metadata.json",
+        config_file="configs/inference.json",
+        input_shape=[1, 1, 32, 32, 32],
         variant="small",
-    )  # fmt: skip
+    )
     assert (tmp_path / "model.onnx").stat().st_size > 0

@@ -20,9 +20,19 @@ import torch
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 TINY: dict[str, Any] = {
-    "spacing": [6.0, 6.0, 6.0], "patch_size": [32, 32, 32], "variant": "small", "fold": -1, "num_workers": 0, "cache_rate": 0.0,
-    "tracker": "none", "epochs": 1, "val_interval": 99, "warmup_epochs": 0, "iterations": 1, "batch_size": 2,
-}  # fmt: skip
+    "spacing": [6.0, 6.0, 6.0],
+    "patch_size": [32, 32, 32],
+    "variant": "small",
+    "fold": -1,
+    "num_workers": 0,
+    "cache_rate": 0.0,
+    "tracker": "none",
+    "epochs": 1,
+    "val_interval": 99,
+    "warmup_epochs": 0,
+    "iterations": 1,
+    "batch_size": 2,
+}
 # whole, fixed patches and plain gradient descent: what is left to differ is how two ranks make one batch
 FIXED: dict[str, Any] = {
     "train#random_transforms": [{"_target_": "ResizeWithPadOrCropd", "keys": "KEYS", "spatial_size": "@patch_size"}],
@@ -30,8 +40,8 @@ FIXED: dict[str, Any] = {
     "gradient_clip": 1.0,
 }
 SAME_MASKS = (
-    "$setattr(__import__('custom_networks.masked_autoencoder').masked_autoencoder, 'random_cells', "
-    "lambda n, grid, ratio: __import__('custom_networks.sparse').sparse.fixed_cells(n, grid, ratio, torch.device('cpu')))"
+    "$setattr(__import__('custom_networks.networks.masked_autoencoder').masked_autoencoder, 'random_cells', "
+    "lambda n, grid, ratio: __import__('custom_networks.networks.sparse').sparse.fixed_cells(n, grid, ratio, torch.device('cpu')))"
 )
 DISTRIBUTED = {"_target_": "DistributedSampler", "dataset": "@train#dataset", "even_divisible": True, "shuffle": False}
 

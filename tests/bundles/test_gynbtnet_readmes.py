@@ -23,7 +23,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export, run, verify_metadata, verify_net_in_out
 
-from custom_networks.gynbtnet import VARIANTS
+from custom_networks.networks.gynbtnet import VARIANTS
 from scripts.__main__ import VERBS, main
 
 REPO = Path(__file__).resolve().parents[2]
@@ -33,9 +33,15 @@ SCHEMA = Path(os.environ.get("GYN_SAMPLES", REPO.parent / "shared" / "samples"))
 # first width and blocks per stage, as small as instance norm likes them, each variant another
 WIDTHS = {"small": (2, 1), "base": (3, 1), "large": (4, 2), "huge": (6, 1)}
 SIZES: dict[str, Any] = {
-    "spacing": [8.0, 8.0, 8.0], "patch_size": [32, 32, 16], "decoder_width": 16, "epochs": 1, "iterations": 1, "batch_size": 1,
-    "num_workers": 0, "cache_rate": 0.0,
-}  # fmt: skip
+    "spacing": [8.0, 8.0, 8.0],
+    "patch_size": [32, 32, 16],
+    "decoder_width": 16,
+    "epochs": 1,
+    "iterations": 1,
+    "batch_size": 1,
+    "num_workers": 0,
+    "cache_rate": 0.0,
+}
 SLOW = {"spconv.json": "its import takes up to 20 s"}
 MONAI = {f.__name__: f for f in (run, verify_metadata, verify_net_in_out, ckpt_export)}
 

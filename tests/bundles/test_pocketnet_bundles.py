@@ -28,10 +28,19 @@ SCHEMA = (
 )
 BUNDLES = ("organ_pocketnet", "tumor_pocketnet")
 TINY: dict[str, Any] = {
-    "spacing": [4.0, 4.0, 5.0], "patch_size": [16, 16, 8], "kernel_sizes": [3, 3, 3], "strides": [2, 2], "features": 4,
-    "deep_supervision": 1, "epochs": 2, "val_interval": 1, "num_workers": 0, "tracker": "none", "device": "cpu",
+    "spacing": [4.0, 4.0, 5.0],
+    "patch_size": [16, 16, 8],
+    "kernel_sizes": [3, 3, 3],
+    "strides": [2, 2],
+    "features": 4,
+    "deep_supervision": 1,
+    "epochs": 2,
+    "val_interval": 1,
+    "num_workers": 0,
+    "tracker": "none",
+    "device": "cpu",
     "deep_supervision_weights": [0.6, 0.4],
-}  # fmt: skip
+}
 
 
 def affine(name: str) -> np.ndarray:
@@ -300,8 +309,15 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
             else {}
         )
         target = tmp_path / Path(given["filepath"]).name
-        export(net_id=verb, filepath=str(target), ckpt_file=str(weights), meta_file="configs/metadata.json",
-               config_file=configs, **more, **{k: options[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")})  # fmt: skip
+        export(
+            net_id=verb,
+            filepath=str(target),
+            ckpt_file=str(weights),
+            meta_file="configs/metadata.json",
+            config_file=configs,
+            **more,
+            **{k: options[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")},
+        )
         assert target.stat().st_size > 1000
         return
     assert verb == "run"
@@ -367,8 +383,14 @@ def test_what_the_zoo_checks(trained, tmp_path, name):
     os.chdir(folder)
     try:
         configs = ("train", "inference", "evaluate", "multi_gpu_train", "multi_gpu_evaluate", "metadata")
-        for file in (*(f"configs/{c}.json" for c in configs), "configs/logging.conf", "LICENSE", "docs/README.md",
-                     "docs/data_license.txt", "large_files.yml"):  # fmt: skip
+        for file in (
+            *(f"configs/{c}.json" for c in configs),
+            "configs/logging.conf",
+            "LICENSE",
+            "docs/README.md",
+            "docs/data_license.txt",
+            "large_files.yml",
+        ):
             assert Path(file).is_file(), file
         for file in Path("configs").glob("*.json"):
             text = file.read_text()
@@ -383,9 +405,13 @@ def test_what_the_zoo_checks(trained, tmp_path, name):
         )
         weights = str(trained[name] / "models/model.pt")
         ckpt_export(
-            net_id="network_def", filepath=str(tmp_path / "model.ts"), ckpt_file=weights, meta_file="configs/metadata.json",
-            config_file=["configs/inference.json"], **tiny,
-        )  # fmt: skip
+            net_id="network_def",
+            filepath=str(tmp_path / "model.ts"),
+            ckpt_file=weights,
+            meta_file="configs/metadata.json",
+            config_file=["configs/inference.json"],
+            **tiny,
+        )
         exported = torch.jit.load(tmp_path / "model.ts")
         channels = meta["network_data_format"]["outputs"]["pred"]["num_channels"]
         assert exported(torch.zeros(1, 1, 16, 16, 8)).shape == (1, channels, 16, 16, 8)
@@ -401,9 +427,13 @@ def test_properties_are_clean(trained, data, tmp_path, name):
         organ = str(trained["organ_pocketnet"] / "models/model.pt")
         for workflow, source in (("train", data), ("inference", data / "images")):
             flow = ConfigWorkflow(
-                config_file=f"configs/{workflow}.json", meta_file="configs/metadata.json", workflow_type=workflow,
-                **settings(name, source, tmp_path, Path(organ), **({"ckpt_path": weights} if workflow == "inference" else {})),
-            )  # fmt: skip
+                config_file=f"configs/{workflow}.json",
+                meta_file="configs/metadata.json",
+                workflow_type=workflow,
+                **settings(
+                    name, source, tmp_path, Path(organ), **({"ckpt_path": weights} if workflow == "inference" else {})
+                ),
+            )
             flow.initialize()
             assert flow.check_properties() == [], workflow
             assert flow.network_def is not None
@@ -449,9 +479,12 @@ def test_bad_input_is_one_sentence_before_any_step(trained, data, tmp_path, name
 def test_the_last_line_of_a_failed_run_is_the_sentence(data):
     words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
     done = subprocess.run(
-        [*words, "--dataset_dir", str(data), "--fold", "9"], cwd=ROOT / "bundles/organ_pocketnet",
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*words, "--dataset_dir", str(data), "--fold", "9"],
+        cwd=ROOT / "bundles/organ_pocketnet",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1].startswith("error: fold 9: it has no validation cases")
     assert "Traceback" not in done.stderr
@@ -497,26 +530,36 @@ def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path):
 def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path, name):
     cases = json.loads((data / "datalist.json").read_text())
     # one step an epoch: two training cases, of which both ways see both; validation cases are the others
-    cases["training"] = [{**c, "fold": int(i > 1), "image": str(data / c["image"]), "label": str(data / c["label"])}
-                         for i, c in enumerate(cases["training"])]  # fmt: skip
+    cases["training"] = [
+        {**c, "fold": int(i > 1), "image": str(data / c["image"]), "label": str(data / c["label"])}
+        for i, c in enumerate(cases["training"])
+    ]
     (tmp_path / "datalist.json").write_text(json.dumps(cases))
     fixed = {"_target_": "ResizeWithPadOrCropd", "spatial_size": [16, 16, 8]}
     keys = ["image", "label"] if name == "organ_pocketnet" else ["image", "organ", "label"]
     more: dict[str, Any] = {
-        "fold": 1, "train#random_transforms": [{**fixed, "keys": keys}], "epochs": 3, "val_interval": 3,
-        "datalist": str(tmp_path / "datalist.json"), "learning_rate": 0.05,
+        "fold": 1,
+        "train#random_transforms": [{**fixed, "keys": keys}],
+        "epochs": 3,
+        "val_interval": 3,
+        "datalist": str(tmp_path / "datalist.json"),
+        "learning_rate": 0.05,
         # Adam would blow up rounding where a gradient is almost zero
         "optimizer#_target_": "torch.optim.SGD",
-    }  # fmt: skip
+    }
     organ = trained["organ_pocketnet"] / "models/model.pt"
     one, two = (settings(name, data, tmp_path / place, organ, **more) for place in ("one", "two"))
     bundle_run(name, ["train"], **one, batch_size=2)
     two.pop("device")
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
     done = subprocess.run(
-        command(configs, {**two, "batch_size": 1}, ranks=2), cwd=ROOT / "bundles" / name, capture_output=True, text=True,
-        check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+        command(configs, {**two, "batch_size": 1}, ranks=2),
+        cwd=ROOT / "bundles" / name,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if "Error" in x or "error" in x)
     a, b = (torch.load(tmp_path / p / "out/resume.pt", weights_only=True) for p in ("one", "two"))
     for key, value in a["state"]["network"].items():

@@ -216,9 +216,13 @@ def _run(
     """As a bundle's evaluator: collated by the loader, decollated for postprocessing and metrics."""
     loader = [dict(list_data_collate([case]).items()) for case in cases]
     evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"), val_data_loader=loader, network=torch.nn.Identity(), decollate=True,
-        key_val_metric=key, additional_metrics=additional,
-    )  # fmt: skip
+        device=torch.device("cpu"),
+        val_data_loader=loader,
+        network=torch.nn.Identity(),
+        decollate=True,
+        key_val_metric=key,
+        additional_metrics=additional,
+    )
     evaluator.run()
     return evaluator.state.metrics
 

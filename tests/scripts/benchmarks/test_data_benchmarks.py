@@ -14,7 +14,7 @@ from custom_networks import CaseError
 from scripts.benchmarks.loading import loading
 from scripts.benchmarks.peer_loading import measure
 from scripts.benchmarks.preprocessing import preprocessing
-from scripts.data.preprocess import preprocess
+from scripts.data.preprocess.preprocess import preprocess
 
 BUNDLE = Path(__file__).parents[3] / "bundles/organ_pocketnet"
 
@@ -55,9 +55,14 @@ def test_loading_runs_without_peers(cohort: Path, tmp_path: Path) -> None:
     small.write_text(json.dumps({"spacing": [1, 1, 4]}))
     preprocess(bundle=str(BUNDLE), datalist=str(cohort), output=str(tmp_path / "out"), workers=0, overrides=str(small))
     status = loading(
-        preprocessed=str(tmp_path / "out"), patch_size=(8, 8, 4), crops=10, cold_crops=2, repeats=1,
-        output=str(tmp_path / "bench"), peers_python=sys.executable,
-    )  # fmt: skip
+        preprocessed=str(tmp_path / "out"),
+        patch_size=(8, 8, 4),
+        crops=10,
+        cold_crops=2,
+        repeats=1,
+        output=str(tmp_path / "bench"),
+        peers_python=sys.executable,
+    )
     assert status == 0
     rows = {row["loader"]: row for row in json.loads((tmp_path / "bench/loading.json").read_text())["rows"]}
     assert rows["mapped arrays"]["crops per s"] > 0

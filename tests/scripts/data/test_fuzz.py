@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from custom_networks import CaseError
-from scripts.data.case_report import report_case
-from scripts.data.check import check
-from scripts.data.datalist_content import read_content
-from scripts.data.fingerprint import measure_case
-from scripts.data.preprocess_case import Job, load_config, process
-from scripts.data.split import split
+from scripts.core.datalist import read_content
+from scripts.data.check.case import report_case
+from scripts.data.check.check import check
+from scripts.data.plan.fingerprint import measure_case
+from scripts.data.preprocess.case import Job, load_config, process
+from scripts.data.split.split import split
 
 BUNDLE = Path(__file__).parents[3] / "bundles/organ_pocketnet"
 SETTINGS = settings(suppress_health_check=list(HealthCheck))

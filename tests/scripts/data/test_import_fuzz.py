@@ -15,20 +15,61 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from custom_networks.errors import CaseError
-from scripts.data.dicom_series import scan_tree
-from scripts.data.import_dicom import import_dicom
+from scripts.data.dicom.import_dicom import import_dicom
+from scripts.data.dicom.scan import scan_tree
 
 X, Y, Z = np.mgrid[:8, :6, :8]
-GEOMETRY = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RescaleSlope",
-            "RescaleIntercept", "BitsAllocated", "PixelRepresentation", "SamplesPerPixel", "NumberOfFrames"]  # fmt: skip
-TEXT = ["PatientID", "PatientName", "StudyDate", "SeriesDescription", "ImageType", "SeriesInstanceUID", "SOPInstanceUID",
-        "StudyInstanceUID", "FrameOfReferenceUID", "Modality", "SpecificCharacterSet", "PhotometricInterpretation"]  # fmt: skip
+GEOMETRY = [
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "BitsAllocated",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+]
+TEXT = [
+    "PatientID",
+    "PatientName",
+    "StudyDate",
+    "SeriesDescription",
+    "ImageType",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "SpecificCharacterSet",
+    "PhotometricInterpretation",
+]
 CONTOURS = ["ContourData", "ContourGeometricType", "ROINumber", "ROIName", "ROIDisplayColor", "ReferencedROINumber"]
 VALUES = st.one_of(
-    st.sampled_from([b"", b"0", b"-1", b"nan", b"inf", b"1e400", b"1\\2", b"0\\0\\0", b"\\\\", b"\xff\xfe", b"1\\0\\0\\0\\1\\0",
-                     b"99999999999999999999", b"..", b"\0\0", b"RTSTRUCT", b"1 2 3"]),
+    st.sampled_from(
+        [
+            b"",
+            b"0",
+            b"-1",
+            b"nan",
+            b"inf",
+            b"1e400",
+            b"1\\2",
+            b"0\\0\\0",
+            b"\\\\",
+            b"\xff\xfe",
+            b"1\\0\\0\\0\\1\\0",
+            b"99999999999999999999",
+            b"..",
+            b"\0\0",
+            b"RTSTRUCT",
+            b"1 2 3",
+        ]
+    ),
     st.binary(max_size=24),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,14 @@ spec = importlib.util.spec_from_file_location("scripts_main_of_readme", ROOT / "
 scripts_main = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(scripts_main)
 TINY = {
-    "epochs": 1, "features": 4, "num_workers": 0, "tracker": "none", "val_interval": 1, "device": "cpu", "batch_size": 4,
-}  # fmt: skip
+    "epochs": 1,
+    "features": 4,
+    "num_workers": 0,
+    "tracker": "none",
+    "val_interval": 1,
+    "device": "cpu",
+    "batch_size": 4,
+}
 
 
 def commands() -> list[list[str]]:
@@ -77,8 +83,11 @@ def test_own_data(export, tmp_path, monkeypatch, capsys):
         assert scripts_main.main(line) == 0, (line, capsys.readouterr())
         verbs.append(line[0])
     assert verbs == ["import_dicom", "split", "check", "plan", "crossval", "crossval", "evaluate"]
-    prepare = shlex.split(re.search(r"^\$ python -m scripts (preprocess .*)$", (ROOT / "docs/own_data.md").read_text(),
-                                    flags=re.MULTILINE).group(1))  # fmt: skip
+    prepare = shlex.split(
+        re.search(
+            r"^\$ python -m scripts (preprocess .*)$", (ROOT / "docs/own_data.md").read_text(), flags=re.MULTILINE
+        ).group(1)
+    )
     assert scripts_main.main([str(ROOT / word) if word.startswith("bundles/") else word for word in prepare]) == 0
     assert (tmp_path / "prepared/mapped.json").is_file()
     table = pd.read_csv(tmp_path / "runs/tumor/report/cases.csv")

@@ -1,0 +1,380 @@
+"""Reading of `datalist.json`: MONAI's layout plus a `patient` per case."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom_networks.errors import CaseError
+
+PATH_KEYS = ("image", "label", "organ", "pred")
+
+
+def case_name(case: Mapping[str, Any]) -> str:
+    """Name of a case: its `case` entry, else its image's file name without suffixes."""
+    return str(case.get("case") or Path(str(case.get("image", "unnamed"))).name.split(".")[0])
+
+
+def read_datalist(
+    datalist: str | Path, dataset_dir: str | Path | None = None, section: str = "training"
+) -> list[dict[str, Any]]:
+    """Read one section of a datalist, with file paths made absolute.
+
+    MONAI's `datafold_read` joins every string of a case with the folder, `patient` too; this joins file paths only.
+
+    Args:
+        datalist: the JSON file.
+        dataset_dir: folder that relative paths start from; default the datalist's own folder.
+        section: `training` or `testing`.
+
+    Returns:
+        The cases, each a dict with `image` and whatever else the datalist holds.
+
+    Raises:
+        CaseError: the file is missing, is not JSON, lacks the section, or a case lacks its image.
+    """
+    path = Path(datalist)
+    name = f"datalist {path}"
+    if not path.is_file():
+        raise CaseError(name, "the file does not exist", "pass --datalist the file that `python -m scripts` wrote")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CaseError(name, f"it is not valid JSON ({error})", "correct the file or write it again") from error
+    cases = content.get(section) if isinstance(content, dict) else None
+    if not isinstance(cases, list):
+        raise CaseError(name, f"it has no list named '{section}'", "write it again with `python -m scripts split`")
+    folder = Path(dataset_dir) if dataset_dir is not None else path.parent
+    return [_resolved(case, folder, f"{name}, '{section}' entry {i}") for i, case in enumerate(cases)]
+
+
+def inference_cases(source: str | Path) -> list[dict[str, Any]]:
+    """Images to segment.
+
+    Args:
+        source: one NIfTI file, a folder of them, or a datalist, whose `testing` section is taken.
+
+    Returns:
+        One dict with `image` for each.
+
+    Raises:
+        CaseError: there is no image, or two would have one name for their prediction.
+    """
+    path = Path(source)
+    if path.suffix == ".json":
+        cases = read_datalist(path, section="testing")
+        if not cases:
+            raise CaseError(f"datalist {path}", "its section 'testing' is empty", "pass the folder of the images")
+        return distinct_cases(cases)
+    files = [path] if path.is_file() else sorted([*path.glob("*.nii.gz"), *path.glob("*.nii")])
+    if not files:
+        raise CaseError(
+            f"input {path}", "there is no NIfTI image", "pass --dataset_dir a NIfTI file, a folder or a datalist"
+        )
+    return distinct_cases([{"image": str(file)} for file in files])
+
+
+def distinct_cases(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Refuse images whose predictions would overwrite each other: SaveImaged names them after the image's file alone.
+
+    Args:
+        cases: datalist entries.
+
+    Returns:
+        The same cases.
+
+    Raises:
+        CaseError: two images in different folders have one file name.
+    """
+    seen: dict[str, str] = {}
+    for case in cases:
+        stem = Path(case["image"]).name.removesuffix(".gz").removesuffix(".nii")
+        first = seen.setdefault(stem, case["image"])
+        if first != case["image"]:
+            raise CaseError(
+                case_name(case),
+                f"{first} and {case['image']} would have one name for their predictions",
+                "give every image a file name of its own, of a link to it for instance, or segment them one by one",
+            )
+    return cases
+
+
+def _resolved(case: object, folder: Path, where: str) -> dict[str, Any]:
+    # MONAI writes testing cases as bare paths
+    entry = {"image": case} if isinstance(case, str) else case
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry["image"]:
+        raise CaseError(where, "it names no image file", 'give it an "image" path')
+    return {k: str(folder / v) if k in PATH_KEYS and isinstance(v, str) and v else v for k, v in entry.items()}
+
+
+def fold_split(cases: Sequence[dict[str, Any]], fold: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split cases into training and validation of one fold.
+
+    Args:
+        cases: from `read_datalist`; each has `fold` and, to be checked, `patient`.
+        fold: the fold to validate on; -1 trains and validates on all cases (no held-out fold).
+
+    Returns:
+        Training cases and validation cases; both empty where there is nothing to split, as in an external test set.
+
+    Raises:
+        CaseError: the fold or its complement is empty, or a patient is on both sides.
+    """
+    if fold == -1 or not cases:
+        return list(cases), list(cases)
+    train = [case for case in cases if case.get("fold") != fold]
+    val = [case for case in cases if case.get("fold") == fold]
+    present = sorted({str(case.get("fold")) for case in cases})
+    for side, part in (("validation", val), ("training", train)):
+        if not part:
+            raise CaseError(
+                f"fold {fold}",
+                f"it has no {side} cases (folds present: {', '.join(present) or 'none'})",
+                "choose another --fold or write folds with `python -m scripts split`",
+            )
+    both = {case["patient"] for case in train if "patient" in case} & {case.get("patient") for case in val}
+    if both:
+        raise CaseError(
+            f"fold {fold}",
+            f"patient {min(map(str, both))} is in training and in validation",
+            "write patient-grouped folds with `python -m scripts split`",
+        )
+    return train, val
+
+
+def read_volume(path: str | Path, case: str, what: str = "image") -> tuple[np.ndarray, np.ndarray]:
+    """Read a NIfTI file completely, or say in one sentence why that cannot be done.
+
+    Args:
+        path: the file.
+        case: the case's name, for the message.
+        what: `image` or `label`, for the message.
+
+    Returns:
+        The voxels (X, Y, Z) with scaling applied, and the 4x4 affine in mm.
+
+    Raises:
+        CaseError: missing, empty, truncated, not NIfTI, not 3-D, or with a spacing that is not positive and finite.
+    """
+    import nibabel as nib
+
+    file = Path(path)
+    if not file.is_file():
+        raise CaseError(case, f"{what} {file} does not exist", "correct its path in the datalist or restore the file")
+    if file.stat().st_size == 0:
+        raise CaseError(case, f"{what} {file} is empty", "export or copy it again")
+    try:
+        nifti: Any = nib.load(file)
+        _check_spacing(nifti, file, case, what)
+        if len(nifti.shape) != 3:
+            raise CaseError(
+                case, f"{what} {file} is {len(nifti.shape)}-D {nifti.shape}, not 3-D", "store one 3-D volume per file"
+            )
+        voxels = np.asanyarray(nifti.dataobj)
+    except CaseError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CaseError(
+            case, f"{what} {file} cannot be read and is damaged or not NIfTI ({reason})", "export or copy it again"
+        ) from error
+    return voxels, np.asarray(nifti.affine, dtype=np.float64)
+
+
+def _check_spacing(nifti: Any, file: Path, case: str, what: str) -> None:
+    import nibabel as nib
+
+    spacing = np.asarray(nib.affines.voxel_sizes(nifti.affine), dtype=np.float64)
+    if isinstance(nifti.header, nib.Nifti1Header):
+        # nibabel repairs zero and negative spacings silently while loading; the file itself is what counts
+        opener = gzip.open if file.suffix == ".gz" else open
+        with opener(file, "rb") as stream:
+            raw = type(nifti.header).from_fileobj(stream, check=False)
+        stored = np.asarray(raw["pixdim"][1:4], dtype=np.float64)
+        spacing = np.where(np.isfinite(stored) & (stored > 0), spacing, stored)
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        shown = " x ".join(f"{s:g}" for s in spacing)
+        raise CaseError(case, f"{what} {file} has spacing {shown} mm", "correct the header or export it again")
+
+
+def check_case(
+    case: Mapping[str, Any],
+    labels: Sequence[int] | None = None,
+    inside: tuple[int, int] | None = None,
+    image_key: str = "image",
+    label_key: str = "label",
+    mask_keys: Sequence[str] = (),
+) -> list[str]:
+    """Check the files of one case.
+
+    Args:
+        case: a datalist entry.
+        labels: label values that may occur, 0 included; None accepts any whole number.
+        inside: (inner, outer) label values for overlapping masks: voxels of `inner` in the label must be within the
+            mask file `organ`, if the case has one; those outside are warned of, not refused.
+        image_key: key of the image.
+        label_key: key of the label; a case without it is checked for its image alone.
+        mask_keys: keys of further masks on the image's grid, checked where present.
+
+    Returns:
+        Warnings, one sentence each.
+
+    Raises:
+        CaseError: see the messages.
+    """
+    name = case_name(case)
+    image, affine = read_volume(case[image_key], name)
+    _check_values(image, name, case[image_key])
+    found: list[str] = []
+    masks: dict[str, np.ndarray] = {}
+    for key in (label_key, *mask_keys):
+        if not case.get(key):
+            continue
+        mask, mask_affine = read_volume(case[key], name, key)
+        _check_grid(name, key, case, image_key, (image.shape, affine), (mask.shape, mask_affine))
+        _check_labels(mask, name, key, case[key], labels if key == label_key else None)
+        masks[key] = mask
+    if inside is not None and label_key in masks and "organ" in masks:
+        outside = int(np.count_nonzero((masks[label_key] == inside[0]) & (masks["organ"] == 0)))
+        if outside:
+            found.append(
+                f"{name}: {outside} tumour voxels of {case[label_key]} lie outside the organ mask {case['organ']}; "
+                "containment will remove them, so check both contours."
+            )
+    return found
+
+
+def _check_values(image: np.ndarray, name: str, file: str) -> None:
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = int(np.size(image) - np.count_nonzero(np.isfinite(image)))
+        raise CaseError(name, f"image {file} has {bad} voxels that are NaN or infinite", "export it again")
+    if image.size == 0 or image.min() == image.max():
+        raise CaseError(name, f"image {file} is constant", "export it again or leave the case out")
+
+
+def _check_grid(
+    name: str,
+    key: str,
+    case: Mapping[str, Any],
+    image_key: str,
+    image: tuple[tuple[int, ...], np.ndarray],
+    mask: tuple[tuple[int, ...], np.ndarray],
+) -> None:
+    remedy = "resample the mask onto the image's grid"
+    if image[0] != mask[0]:
+        raise CaseError(name, f"{key} {case[key]} has shape {mask[0]}, image {case[image_key]} {image[0]}", remedy)
+    # the farthest corner may differ by a tenth of a voxel, more than rounding in any header
+    corners = np.array([[0, 0, 0, 1], [*(s - 1 for s in image[0]), 1]], dtype=np.float64).T
+    shift = float(np.abs((image[1] - mask[1]) @ corners)[:3].max())
+    if shift > 0.1 * float(np.linalg.norm(image[1][:3, :3], axis=0).min()):
+        raise CaseError(
+            name,
+            f"{key} {case[key]} and image {case[image_key]} lie on different grids (apart by {shift:.2f} mm)",
+            remedy,
+        )
+
+
+def _check_labels(mask: np.ndarray, name: str, key: str, file: str, labels: Sequence[int] | None) -> None:
+    values = np.unique(mask)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.equal(values, np.round(values)).all()):
+        raise CaseError(
+            name, f"{key} {file} holds values that are not whole numbers", "store one whole number per class"
+        )
+    unknown = [int(v) for v in values if labels is not None and int(v) not in labels]
+    if unknown:
+        raise CaseError(
+            name,
+            f"{key} {file} holds unknown label values {unknown[:5]} (known: {list(labels or [])[:12]})",
+            "map them to the bundle's labels or remove them",
+        )
+
+
+def check_cases(
+    cases: Sequence[Mapping[str, Any]],
+    labels: Sequence[int] | None = None,
+    inside: tuple[int, int] | None = None,
+    mask_keys: Sequence[str] = (),
+    enabled: bool = True,
+    workers: int = 4,
+) -> list[str]:
+    """Check every case of a training run before its first step; for the `initialize` section of a bundle.
+
+    Args:
+        cases: datalist entries; a file that several entries share is read once for each.
+        labels: see `check_case`; where they are given, every case must have a label.
+        inside: see `check_case`.
+        mask_keys: see `check_case`.
+        enabled: False skips the check, for data sets that were checked before.
+        workers: threads that read files.
+
+    Returns:
+        Warnings, which are also issued through `warnings.warn`.
+
+    Raises:
+        CaseError: of the first bad case in the given order; also, whether enabled or not, when there is no case.
+    """
+    if not cases:
+        raise CaseError("cases", "there are none", "name some in the datalist, or choose another --section")
+    bare = next((case for case in cases if labels is not None and not case.get("label")), None)
+    if bare is not None:
+        raise CaseError(
+            case_name(bare), f"image {bare['image']} has no label", "name it in the datalist or leave the case out"
+        )
+    if not enabled:
+        return []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        results = pool.map(lambda case: check_case(case, labels, inside, mask_keys=mask_keys), cases)
+        found = [sentence for result in results for sentence in result]
+    for sentence in found:
+        warnings.warn(sentence, stacklevel=2)
+    return found
+
+
+def check_ranks(ranks: int, **parts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse more processes than there are cases to share among them.
+
+    Args:
+        ranks: processes of the run.
+        parts: cases by what they are for, such as `training` and `validation`.
+
+    Raises:
+        CaseError: a part has fewer cases than there are processes.
+    """
+    for name, cases in parts.items():
+        if len(cases) < ranks:
+            raise CaseError(
+                f"{name} cases",
+                f"{len(cases)} cannot be shared among {ranks} processes",
+                "start fewer with --nproc_per_node",
+            )
+
+
+def check_switches(**switches: Any) -> None:
+    """Refuse a switch that the command line has made a word: `--resume false` gives 'false', which Python takes as true.
+
+    Args:
+        switches: value by name of the option.
+
+    Raises:
+        CaseError: a value is not True or False.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise CaseError(
+                f"option --{name}", f"{value!r} is neither True nor False", "write it with a capital letter"
+            )

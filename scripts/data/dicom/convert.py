@@ -1,0 +1,143 @@
+"""One series and its contours to one NIfTI pair; runs in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from custom_networks.errors import CaseError
+from scripts.core.dicom.rasterise import Mask, contours_to_mask
+from scripts.core.dicom.rtstruct import read_rtstruct
+from scripts.core.dicom.seg import segment_to_mask
+from scripts.core.dicom.volume import Volume, read_volume
+from scripts.core.files import write_nifti
+from scripts.data.dicom.axial import to_axial
+from scripts.data.dicom.labels import LabelRule
+from scripts.data.dicom.outcome import Outcome, refused
+from scripts.data.dicom.scan import silent_dicom
+
+TABLE_HINT = "look up its ROI names in the pseudonym table and adapt --labels"
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Where one label of one case comes from: a SEG or RTSTRUCT file and the numbers of its ROIs."""
+
+    rule: LabelRule
+    file: Path
+    seg: bool
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs for one case; paths and names in it never reach an output."""
+
+    case: str
+    patient: str
+    files: tuple[Path, ...]
+    sources: tuple[LabelSource, ...]
+    labelled: bool
+    output_dir: Path
+    allow_missing: bool = False
+    axial: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def convert(job: Job) -> Outcome:
+    """Convert one case; every fault becomes a refused outcome, so that the rest of an import goes on.
+
+    Args:
+        job: the case.
+
+    Returns:
+        What became of it.
+    """
+    try:
+        with silent_dicom():
+            return _convert(job)
+    except CaseError as error:
+        return refused(job.case, job.patient, error.problem, error.remedy)
+    except Exception as error:  # texts of foreign exceptions may repeat header values: only the type is told
+        return refused(
+            job.case,
+            job.patient,
+            f"it cannot be imported ({type(error).__name__})",
+            "export it again; if that does not help, report the type of error with the software's name",
+        )
+
+
+def _convert(job: Job) -> Outcome:
+    import nibabel as nib
+
+    volume, _ = read_volume(job.case, job.files)
+    notes = [*job.notes, *volume.notes]
+    if volume.array.min() == volume.array.max():
+        raise CaseError(job.case, "its image is constant", "export it again or leave it out")
+    image, affine = volume.array, volume.ras
+    label = _label_map(job, volume, notes) if job.labelled else None
+    if job.axial:
+        if label is not None:
+            label, _ = to_axial(label, affine, label=True)
+        image, affine = to_axial(image, affine, label=False)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    names = {source.rule.value: source.rule.name for source in job.sources}
+    outcome = Outcome(
+        job.case,
+        job.patient,
+        notes=notes,
+        size=image.shape,
+        spacing=tuple(float(s) for s in spacing),
+        orientation="".join(nib.aff2axcodes(affine)),
+        entry={"case": job.case, "patient": job.patient, "image": f"images/{job.case}.nii.gz"},
+    )
+    write_nifti(job.output_dir / f"images/{job.case}.nii.gz", image, affine)
+    if label is not None:
+        outcome.entry["label"] = f"labels/{job.case}.nii.gz"
+        write_nifti(job.output_dir / f"labels/{job.case}.nii.gz", label, affine)
+        voxel = float(np.prod(spacing)) / 1000
+        outcome.volumes = {name: int(np.count_nonzero(label == value)) * voxel for value, name in names.items()}
+    return outcome
+
+
+def _label_map(job: Job, volume: Volume, notes: list[str]) -> np.ndarray:
+    """Merge the ROIs; where they overlap, the higher label value wins."""
+    shape = volume.array.shape
+    label = np.zeros(shape, dtype=np.uint8)
+    for source in sorted(job.sources, key=lambda s: s.rule.value):
+        mask = np.zeros(shape, dtype=bool)
+        for part in _masks(job.case, source, volume):
+            mask |= part.array
+            notes.extend(f"label '{source.rule.name}': {note}" for note in part.notes)
+        if not mask.any() and not job.allow_missing:
+            raise CaseError(
+                job.case, f"label '{source.rule.name}' holds no voxel", f"check its contours, or {TABLE_HINT}"
+            )
+        label[mask] = source.rule.value
+    for source in job.sources:
+        if not (label == source.rule.value).any():
+            notes.append(f"label '{source.rule.name}' has no voxels in the label map")
+    return label
+
+
+def _masks(case: str, source: LabelSource, volume: Volume) -> Sequence[Mask]:
+    columns, rows, slices = volume.array.shape
+    shape = (columns, rows, slices)
+    if source.seg:
+        return [segment_to_mask(case, source.file, number, volume.affine, shape) for number in source.numbers]
+    try:
+        rois = {roi.number: roi for roi in read_rtstruct(source.file).rois}
+    except Exception as error:
+        raise CaseError(
+            case, f"its RTSTRUCT cannot be read ({type(error).__name__})", "export the RTSTRUCT again"
+        ) from None
+    masks = []
+    for number in source.numbers:
+        mask = contours_to_mask(case, rois[number].contours, volume.affine, shape)
+        if rois[number].ignored:
+            mask.notes.append(f"{rois[number].ignored} contours that are points, open or unreadable were left out")
+        masks.append(mask)
+    return masks

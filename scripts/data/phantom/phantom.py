@@ -1,0 +1,218 @@
+"""`python -m scripts phantom`: a synthetic cohort of female pelves, MR or CT, with labels and a datalist."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from custom_networks.errors import CaseError
+from scripts.data.phantom.anatomy import TUMOR_MM
+from scripts.data.phantom.canvas import PhantomCase, Protocol
+from scripts.data.phantom.ct import LABELS as CT_LABELS
+from scripts.data.phantom.ct import make_ct_case
+from scripts.data.phantom.mr import make_mr_case
+
+MR_LABELS = {"0": "background", "1": "organ", "2": "tumor"}
+MODALITIES = {"mr": (make_mr_case, MR_LABELS), "ct": (make_ct_case, CT_LABELS)}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One image of a cohort: which patient, which of her time points, and on which side of the split."""
+
+    patient: int
+    visit: int
+    testing: bool
+    fold: int = 0
+
+    @property
+    def case(self) -> str:
+        """Name of the case."""
+        return f"{self.name}_t{self.visit + 1}"
+
+    @property
+    def name(self) -> str:
+        """Name of the patient."""
+        return f"p{self.patient + 1:03d}"
+
+
+def cohort(cases: int, seed: int, time_points: int = 3, test: int = 0, folds: int = 5) -> list[Visit]:
+    """Share `cases` images out among patients, and patients among folds and the held-out set.
+
+    Args:
+        cases: images in all.
+        seed: of the cohort.
+        time_points: most images of one patient; fewer where that leaves fewer patients than folds.
+        test: images held out, of patients who have none in training.
+        folds: of the training patients; fewer when there are fewer patients.
+    """
+    rng = np.random.default_rng([seed, 1])
+    visits: list[Visit] = []
+    patient = 0
+    for total, testing in ((cases - test, False), (test, True)):
+        left, first = total, patient
+        wanted = min(total, 1 if testing else folds)
+        while left:
+            spare = left - max(0, wanted - (patient - first) - 1)
+            number = min(int(rng.integers(1, time_points + 1)), spare)
+            visits += [Visit(patient, visit, testing) for visit in range(number)]
+            patient, left = patient + 1, left - number
+    training = sorted({v.patient for v in visits if not v.testing})
+    order = rng.permutation(len(training))
+    count = min(folds, len(training))
+    fold = {p: int(order[i]) % count for i, p in enumerate(training)}
+    return [Visit(v.patient, v.visit, v.testing, fold.get(v.patient, 0)) for v in visits]
+
+
+def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], output: Path, labelled: bool) -> dict[str, Any]:
+    """Draw and write one case; returns its datalist entry and, under `info`, what was drawn."""
+    import nibabel as nib
+
+    drawn = make(visit.patient, visit.visit)
+    entry: dict[str, Any] = {"case": visit.case, "patient": visit.name}
+    volumes: list[tuple[str, np.ndarray]] = [("image", drawn.image)]
+    if labelled:
+        volumes.append(("label", drawn.label))
+    for kind, voxels in volumes:
+        nifti = nib.Nifti1Image(voxels, drawn.affine)
+        nifti.set_sform(drawn.affine, code=1)
+        nifti.set_qform(drawn.affine, code=1)
+        nifti.header.set_xyzt_units("mm")
+        path = Path(f"{kind}s") / f"{visit.case}.nii.gz"
+        nib.save(nifti, output / path)
+        entry[kind] = path.as_posix()
+    if not visit.testing:
+        entry["fold"] = visit.fold
+    return {**entry, "info": drawn.info}
+
+
+def _pair(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
+    try:
+        low, high = (float(v) for v in value)
+    except (TypeError, ValueError) as error:
+        raise CaseError("phantom", f"--{name} is {value!r}, not two numbers", f'write --{name} "[20,60]"') from error
+    if not least <= low <= high <= most:
+        raise CaseError(
+            "phantom", f"--{name} is {low:g} to {high:g} mm", f"choose an ascending range within {least:g} to {most:g}"
+        )
+    return low, high
+
+
+def _switch(name: str, value: Any) -> bool:
+    """True or False from the command line, where `false` in small letters arrives as a word."""
+    known = {"true": True, "false": False}
+    word = str(value).lower()
+    if word not in known:
+        raise CaseError("phantom", f"--{name} is {value!r}", "write true or false")
+    return known[word]
+
+
+def _check(cases: int, test: int, time_points: int, sizes: dict[str, float | None]) -> None:
+    for name, value in {"cases": cases, "time_points": time_points, **sizes}.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise CaseError("phantom", f"--{name} is {value!r}", "give a number above zero")
+    if not 0 <= test < cases:
+        raise CaseError("phantom", f"--test is {test} of {cases} cases", "keep at least one case for training")
+
+
+def phantom(
+    modality: str = "mr",
+    cases: int = 20,
+    seed: int = 0,
+    output: str = "phantom",
+    test: int = 0,
+    folds: int = 5,
+    time_points: int = 3,
+    plane: str | None = None,
+    spacing: float | None = None,
+    thickness: float | None = None,
+    matrix: int | None = None,
+    slices: int | None = None,
+    tumor_mm: Sequence[float] = TUMOR_MM,
+    labelled: bool = True,
+    workers: int = 0,
+) -> None:
+    """Write a synthetic cohort: images, labels, datalist.json (patient-grouped folds) and phantom.json (what was drawn).
+
+    Args:
+        modality: mr (T2w; 1 organ, 2 tumor) or ct (planning CT with applicator; 1 HR-CTV, 2 bladder, 3 rectum,
+            4 uterus, 5 sigmoid).
+        cases: number of images.
+        seed: the same seed gives the same files.
+        output: folder to write to.
+        test: images kept as `testing`, of patients who have none in training.
+        folds: number of folds; fewer when there are fewer patients.
+        time_points: most images of one patient.
+        plane: axial or sagittal; drawn where not given. CT is axial.
+        spacing: in plane, in mm; drawn from 0.4 to 0.7 (CT: 0.31 to 1.17) where not given.
+        thickness: slice spacing in mm; drawn from 3 to 6 (CT: 1) where not given.
+        matrix: samples in plane; from the field of view where not given. Small values make small, quick volumes.
+        slices: number of slices; from the organ's extent where not given.
+        tumor_mm: range of the longest tumour diameter at the first time point, within 5 to 60 mm.
+        labelled: False writes images alone, for pretraining.
+        workers: processes; 0 takes one per core, four at most.
+    """
+    if modality not in MODALITIES:
+        raise CaseError("phantom", f"--modality is {modality!r}", f"choose one of {', '.join(MODALITIES)}")
+    if modality == "ct" and plane == "sagittal":
+        raise CaseError("phantom", "--plane is 'sagittal' for ct", "leave it out: a planning CT is axial")
+    if plane not in {None, "axial", "sagittal"}:
+        raise CaseError("phantom", f"--plane is {plane!r}", "choose axial or sagittal")
+    sizes = {"spacing": spacing, "thickness": thickness, "matrix": matrix, "slices": slices, "folds": folds}
+    _check(cases, test, time_points, sizes)
+    draw, labels = MODALITIES[modality]
+    labelled = _switch("labelled", labelled)
+    protocol = Protocol(plane, spacing, thickness, matrix, slices)
+    make = partial(_make, draw, seed, protocol, _pair("tumor_mm", tumor_mm, *TUMOR_MM))
+    folder = Path(output)
+    for kind in ("images", "labels") if labelled else ("images",):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    entries = _write_all(cohort(cases, seed, time_points, test, folds), make, folder, labelled, workers)
+    content: dict[str, Any] = {"name": f"phantom {modality} seed {seed}"}
+    if labelled:
+        content["labels"] = labels
+    content["modality"] = modality.upper()
+    plain = [{k: v for k, v in entry.items() if k != "info"} for entry in entries]
+    content["training"] = [entry for entry in plain if "fold" in entry]
+    content["testing"] = [entry for entry in plain if "fold" not in entry]
+    drawn = {entry["case"]: entry["info"] for entry in entries}
+    for name, data in (("datalist.json", content), ("phantom.json", drawn)):
+        (folder / name).write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
+    people = len({entry["patient"] for entry in entries})
+    print(
+        f"phantom: {len(entries)} {modality.upper()} images of {people} patients, {test} held out: {folder / 'datalist.json'}"
+    )
+
+
+def _make(
+    draw: Callable[..., PhantomCase],
+    seed: int,
+    protocol: Protocol,
+    tumor_mm: tuple[float, float],
+    patient: int,
+    visit: int,
+) -> PhantomCase:
+    return draw(seed, patient, visit, protocol, tumor_mm)
+
+
+def _write_all(
+    visits: list[Visit], make: Callable[[int, int], PhantomCase], folder: Path, labelled: bool, workers: int
+) -> list[dict[str, Any]]:
+    task = partial(write_case, make=make, output=folder, labelled=labelled)
+    processes = min(workers or min(4, os.cpu_count() or 1), len(visits) // 4)
+    if processes < 2:
+        return [task(visit) for visit in tqdm(visits, desc="phantom", unit="case", disable=None)]
+    # forked where possible: a spawned process would import everything anew
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        return list(tqdm(pool.map(task, visits), total=len(visits), desc="phantom", unit="case", disable=None))

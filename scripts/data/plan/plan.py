@@ -1,0 +1,234 @@
+"""`plan`: measure a data set and write an override file for a bundle, every value with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom_networks import CaseError
+from scripts.core.datalist import read_content
+from scripts.core.files import write_text
+from scripts.data.plan.fingerprint import fingerprint
+from scripts.data.plan.rules import anisotropic as anisotropic_network
+from scripts.data.plan.rules import batch_size, nnunet_patch, paper_patch, resampled_sizes, target_spacing
+
+REASONS = "_plan_"
+Choices = dict[str, tuple[Any, str]]
+
+
+def plan(
+    datalist: str,
+    bundle: str,
+    output: str = "plan.json",
+    patch: str = "paper",
+    memory_gb: float | None = None,
+    anisotropic: bool = False,
+    intensity: str = "volume",
+    workers: int = 2,
+) -> None:
+    """Measure the training cases of a datalist and write an override file for a bundle's `train.json`.
+
+    The file is used as `--config_file "['configs/train.json','plan.json']"`, and after `inference.json` in the same way.
+    It holds only ids that the bundle has; `_plan_` in it gives the reason for each value. The measurements lie beside
+    it in `fingerprint.json`. Both may be edited by hand.
+
+    Args:
+        datalist: the datalist; its `training` cases are measured, after reorientation to LPS.
+        bundle: the bundle's folder.
+        output: the file to write.
+        patch: `paper` (decision P8), `nnunet` (nnU-Net's rule within `memory_gb`), or `keep` the bundle's.
+        memory_gb: memory for one training step in GiB; sets the batch size, too. Default: the bundle's batch size.
+        anisotropic: kernels and strides that follow the spacing (decision P2).
+        intensity: `volume` (each image by itself) or `foreground` (statistics of the data set's foreground, G13).
+        workers: cases measured at once.
+
+    Raises:
+        CaseError: a file that cannot be read, or a choice for which the bundle has no id.
+    """
+    path, name = Path(str(datalist)), f"plan for {bundle}"
+    if patch not in {"paper", "nnunet", "keep"} or intensity not in {"volume", "foreground"}:
+        raise CaseError(
+            name,
+            f"there is no --patch {patch} with --intensity {intensity}",
+            "choose --patch paper, nnunet or keep and --intensity volume or foreground",
+        )
+    if patch == "nnunet" and memory_gb is None:
+        raise CaseError(name, "nnU-Net's patch rule needs a memory budget", "pass --memory_gb, e.g. 8")
+    content = read_content(path)
+    if not content["training"]:
+        raise CaseError(f"datalist {path}", "it has no training case", "write it again with `python -m scripts split`")
+    config = read_train_config(bundle)
+    measured = fingerprint(content["training"], path.parent, content["labels"], workers)
+    choices = choose(config, measured, content, patch, memory_gb, anisotropic, intensity, name)
+    target = Path(output)
+    text = {key: value for key, (value, _) in choices.items()}
+    text[REASONS] = {
+        "bundle": str(config.get("_name_", Path(bundle).resolve().name)),
+        "data set": str(content.get("name") or path.stem),
+        "cases": measured["number_of_cases"],
+        **{key: reason for key, (_, reason) in choices.items()},
+        "size": _cached(measured, choices["spacing"][0]),
+    }
+    write_text(target.with_name("fingerprint.json"), json.dumps(measured, indent=4) + "\n")
+    write_text(target, json.dumps(text, indent=4, ensure_ascii=False) + "\n")
+    for key, (value, reason) in choices.items():
+        print(f"{key} = {json.dumps(value)}\n    {reason}")
+    print(f"{text[REASONS]['size']}\n\nwritten: {target}, {target.with_name('fingerprint.json')}")
+    print(f"""use: --config_file "['configs/train.json','{target.resolve()}']\"""")
+
+
+def read_train_config(bundle: str | Path) -> dict[str, Any]:
+    """The bundle's `configs/train.json`.
+
+    Raises:
+        CaseError: it is missing or not JSON.
+    """
+    path = Path(bundle) / "configs" / "train.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaseError(f"bundle {bundle}", f"{path} cannot be read ({error})", "pass a bundle's folder") from error
+    if not isinstance(config, dict):
+        raise CaseError(f"bundle {bundle}", f"{path} is not a configuration", "pass a bundle's folder")
+    return config
+
+
+def choose(
+    config: dict[str, Any],
+    measured: dict[str, Any],
+    content: dict[str, Any],
+    patch: str = "paper",
+    memory_gb: float | None = None,
+    anisotropic: bool = False,
+    intensity: str = "volume",
+    name: str = "plan",
+) -> Choices:
+    """Apply the rules.
+
+    Args:
+        config: the bundle's train configuration, unresolved.
+        measured: from `fingerprint`.
+        content: the datalist.
+        patch: see `plan`.
+        memory_gb: see `plan`.
+        anisotropic: see `plan`.
+        intensity: see `plan`.
+        name: for messages.
+
+    Returns:
+        Id of the bundle to value and reason.
+
+    Raises:
+        CaseError: the bundle lacks an id that is needed.
+    """
+    spacings = np.array([case["spacing"] for case in measured["cases"]])
+    shapes = np.array([case["shape"] for case in measured["cases"]])
+    spacing, why = target_spacing(spacings)
+    choices: Choices = {"spacing": (spacing, why)}
+    sizes = resampled_sizes(shapes, spacings, spacing)
+    median = np.median(sizes, axis=0).tolist()
+    if anisotropic:
+        levels = len(config.get("kernel_sizes", []))
+        kernels, strides, why = anisotropic_network(spacing, levels)
+        choices["kernel_sizes"], choices["strides"] = (kernels, why), (strides, why)
+    multiple = _multiple(choices["strides"][0] if anisotropic else config.get("strides"))
+    fits = _memory(config, choices, multiple, memory_gb) if memory_gb is not None else None
+    size = list(config.get("patch_size", [])) if patch == "keep" else []
+    if patch == "paper":
+        size, why = paper_patch(median, multiple)
+        choices["patch_size"] = (size, why)
+    elif patch == "nnunet" and fits is not None:
+        size, why = nnunet_patch(median, spacing, multiple, lambda p: fits(p, 2))
+        choices["patch_size"] = (size, why)
+    if fits is not None:
+        if not fits(size, 1):
+            raise CaseError(
+                name,
+                f"not even one patch of {size} fits {memory_gb} GiB by estimate",
+                "pass --patch nnunet or a larger --memory_gb",
+            )
+        least = 2 if fits(size, 2) else 1
+        batch, why = batch_size(size, int(sizes.prod(axis=1).sum()), lambda n: fits(size, n), len(sizes), least)
+        choices["batch_size"] = (batch, f"{why}; estimated for {memory_gb:g} GiB in fp32")
+    choices |= _intensity(config, measured, str(content.get("modality", "")), intensity)
+    if content["labels"]:
+        values = sorted(content["labels"])
+        classes: dict[str, Any] = {"label_values": values, "num_classes": len(values)}
+        for key, value in classes.items():
+            if key in config:
+                choices[key] = (value, f"the datalist's labels: {', '.join(content['labels'].values())}")
+    lacking = [key for key in choices if key not in config]
+    if lacking:
+        raise CaseError(
+            name,
+            f"the bundle's train.json has no id {', '.join(lacking)}",
+            "leave out the option that asks for it, or choose a bundle that has it",
+        )
+    return choices
+
+
+def _multiple(strides: Any) -> list[int]:
+    """Total stride per axis; the bundles without an id for strides halve four times."""
+    if not isinstance(strides, list):
+        return [16, 16, 16]
+    per_axis = [stride if isinstance(stride, list) else [stride] * 3 for stride in strides]
+    return [int(v) for v in np.prod(np.array(per_axis), axis=0)]
+
+
+def _memory(
+    config: dict[str, Any], choices: Choices, multiple: list[int], memory_gb: float | None
+) -> Callable[[Sequence[int], int], bool]:
+    """Whether a batch of patches fits: the bundle's own network, measured without being run."""
+    from monai.bundle import ConfigParser
+
+    from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel
+
+    # of two stages the second is the one that is trained
+    part = "network_def#tumor" if "tumor" in config["network_def"] else "network_def"
+    parser = ConfigParser({**config, **{key: value for key, (value, _) in choices.items()}})
+    if "out_channels" not in parser[part]:
+        raise CaseError(
+            "plan --memory_gb", f"the memory of {parser[part]['_target_']} cannot be estimated", "leave --memory_gb out"
+        )
+    network = parser.get_parsed_content(part)
+    inputs, outputs = (int(parser.get_parsed_content(f"{part}#{key}")) for key in ("in_channels", "out_channels"))
+    fixed = fixed_bytes(network)
+    each = step_bytes_per_voxel(network, inputs, outputs, [4 * m for m in multiple])
+    budget = float(memory_gb or 0) * 2**30
+    return lambda patch, batch: fixed + batch * float(np.prod(patch)) * each <= budget
+
+
+def _intensity(config: dict[str, Any], measured: dict[str, Any], modality: str, rule: str) -> Choices:
+    found = measured["intensity"]
+    shown = f"{found['percentile_0.5']:.4g} to {found['percentile_99.5']:.4g}"
+    if rule == "foreground":
+        why = f"foreground of {measured['number_of_cases']} cases, {found['where']} (G13's option)"
+        return {
+            "intensity_range": (
+                [found["percentile_0.5"], found["percentile_99.5"]],
+                f"0.5 and 99.5 percentiles, {why}",
+            ),
+            "intensity_mean": (found["mean"], f"mean, {why}"),
+            "intensity_std": (found["standard_deviation"], f"standard deviation, {why}"),
+        }
+    if "clip_percentiles" not in config:
+        return {}
+    why = (
+        f"{modality or 'image'}: each volume is clipped at its own 0.5 and 99.5 percentiles, then z-scored (P9); the "
+        f"foreground of the data set reaches from {shown}"
+    )
+    return {"clip_percentiles": ([0.5, 99.5], why)}
+
+
+def _cached(measured: dict[str, Any], spacing: Sequence[float]) -> str:
+    spacings = np.array([case["spacing"] for case in measured["cases"]])
+    shapes = np.array([case["shape"] for case in measured["cases"]])
+    voxels = resampled_sizes(shapes, spacings, spacing).prod(axis=1)
+    return (
+        f"{len(voxels)} training cases, {np.median(voxels) / 1e6:.2f} million voxels each after resampling (median); "
+        f"image and label together take {voxels.sum() * 8 / 2**30:.2f} GiB in memory at cache_rate 1"
+    )

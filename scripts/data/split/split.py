@@ -1,0 +1,191 @@
+"""`split`: patient-grouped folds and a held-out set, balanced by label volume."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom_networks import CaseError
+from scripts.core.datalist import SECTIONS, Case, read_content, resolved, write_content
+from scripts.core.reading import read
+from scripts.core.tables import text_table
+from scripts.data.split.balance import assign
+
+TEST = -1
+log = logging.getLogger(__name__)
+
+
+def split(
+    datalist: str,
+    folds: int = 5,
+    test: float = 0.2,
+    seed: int = 0,
+    previous: str | None = None,
+    output: str | None = None,
+    reset: bool = False,
+    workers: int = 2,
+) -> None:
+    """Write patient-grouped folds and a held-out set into a datalist (decisions P13 and G17).
+
+    All cases of a patient go to the same place. Places are balanced by the number of patients and cases, the volume of
+    every label, and the number of patients in whom it is present. Patients who have a place keep it, so the split
+    stays as it was when cases are added; only new patients are placed.
+
+    Args:
+        datalist: the datalist; its labels are read.
+        folds: number of folds.
+        test: share of the patients held out (`testing`), 0 for none.
+        seed: decides between equally good places.
+        previous: an earlier datalist whose folds and held-out set are kept, matched by patient; default the datalist.
+        output: where to write; default the datalist itself, replaced at once.
+        reset: place every patient anew.
+        workers: threads that read labels.
+
+    Raises:
+        CaseError: unreadable datalist or label, too few patients, a patient in two places, other folds than before.
+    """
+    path = Path(str(datalist))
+    content = read_content(path)
+    cases = [case for section in SECTIONS for case in content[section]]
+    if not isinstance(folds, int) or folds < 2 or not 0 <= test < 1:
+        raise CaseError(
+            f"split {path}",
+            f"{folds} folds and a held-out share of {test} cannot be made",
+            "pass --folds 2 or more and --test from 0 to below 1",
+        )
+    places = {} if reset else existing_places(read_content(previous) if previous else content, folds, previous or path)
+    patients = sorted({case["patient"] for case in cases})
+    needed = folds + (1 if test > 0 else 0)
+    if len(patients) < needed:
+        raise CaseError(
+            f"split {path}",
+            f"{len(patients)} patients cannot fill {needed} places",
+            "pass a smaller --folds, or --test 0, or add patients",
+        )
+    amounts = patient_amounts(cases, path.parent, list(content["labels"]), workers)
+    bins = [*range(folds), TEST] if test > 0 else list(range(folds))
+    bins += [TEST] if TEST in places.values() and TEST not in bins else []
+    shares = {place: test if place == TEST else (1 - test) / folds for place in bins}
+    table = np.stack([amounts[patient] for patient in patients])
+    fixed = {i: places[patient] for i, patient in enumerate(patients) if patient in places}
+    chosen = assign(table, shares, fixed, seed)
+    place_of = dict(zip(patients, chosen, strict=True))
+    content["training"] = [
+        {**case, "fold": place_of[case["patient"]]} for case in cases if place_of[case["patient"]] != TEST
+    ]
+    content["testing"] = [
+        {key: value for key, value in case.items() if key != "fold"}
+        for case in cases
+        if place_of[case["patient"]] == TEST
+    ]
+    target = write_content(output or path, _relocated(content, path, Path(output)) if output else content)
+    print(text_table(_summary(content, place_of, amounts, bins)))
+    print(f"\n{len(fixed)} patients kept their place, {len(patients) - len(fixed)} were placed: {target}")
+
+
+def existing_places(content: dict[str, Any], folds: int, where: str | Path) -> dict[str, int]:
+    """Places that patients have in a datalist: patient to fold, or -1 for the held-out set.
+
+    Raises:
+        CaseError: a patient in two places, or folds that the new number of folds does not hold.
+    """
+    found: dict[str, set[int]] = defaultdict(set)
+    for case in content["testing"]:
+        found[case["patient"]].add(TEST)
+    for case in content["training"]:
+        if case.get("fold") is not None:
+            found[case["patient"]].add(case["fold"])
+    for patient, places in found.items():
+        if len(places) > 1:
+            names = " and ".join("the held-out set" if p == TEST else f"fold {p}" for p in sorted(places))
+            raise CaseError(
+                f"patient {patient}",
+                f"datalist {where} has this patient in {names}",
+                "pass --reset to place every patient anew",
+            )
+    present = {next(iter(places)) for places in found.values()} - {TEST}
+    if present and present != set(range(folds)):
+        raise CaseError(
+            f"datalist {where}",
+            f"it has folds {sorted(present)}, not 0 to {folds - 1}",
+            f"pass --folds {max(present) + 1} to keep them or --reset to make new ones",
+        )
+    return {patient: next(iter(places)) for patient, places in found.items()}
+
+
+def patient_amounts(cases: list[Case], folder: Path, labels: list[int], workers: int) -> dict[str, np.ndarray]:
+    """What is balanced, per patient: patients (1), cases, then volume in ml and presence of each label.
+
+    Args:
+        cases: datalist entries, with or without a label.
+        folder: where their paths start.
+        labels: label values; 0 is left out.
+        workers: threads.
+
+    Returns:
+        Patient to an array (2 + 2 * foreground labels,).
+    """
+    foreground = [value for value in labels if value]
+
+    def volumes(case: Case) -> np.ndarray:
+        if not case.get("label") or not foreground:
+            return np.zeros(len(foreground))
+        label, affine = read(resolved(case, folder)["label"], case["case"], "label")
+        voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+        values, counts = np.unique(label, return_counts=True)
+        found = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        return np.array([found.get(value, 0) * voxel for value in foreground])
+
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        measured = list(pool.map(volumes, cases))
+    amounts: dict[str, np.ndarray] = {}
+    for case, volume in zip(cases, measured, strict=True):
+        row = amounts.setdefault(case["patient"], np.r_[1.0, 0.0, np.zeros(2 * len(foreground))])
+        row[1] += 1
+        row[2 : 2 + len(foreground)] += volume
+        row[2 + len(foreground) :] = np.maximum(row[2 + len(foreground) :], volume > 0)
+    return amounts
+
+
+def _relocated(content: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
+    """Paths are relative to the datalist's folder; a copy in another folder needs other ones."""
+    import os
+
+    if source.parent.resolve() == target.parent.resolve():
+        return content
+    moved = dict(content)
+    for section in SECTIONS:
+        moved[section] = [
+            {
+                key: Path(os.path.relpath(source.parent / value, target.parent)).as_posix()
+                if key in {"image", "label", "organ"} and value and not Path(value).is_absolute()
+                else value
+                for key, value in case.items()
+            }
+            for case in content[section]
+        ]
+    return moved
+
+
+def _summary(
+    content: dict[str, Any], place_of: dict[str, int], amounts: dict[str, np.ndarray], bins: list[int]
+) -> list[dict[str, Any]]:
+    foreground = {value: name for value, name in content["labels"].items() if value}
+    rows = []
+    for place in bins:
+        total = sum((amounts[p] for p, at in place_of.items() if at == place), np.zeros(2 + 2 * len(foreground)))
+        row: dict[str, Any] = {
+            "place": "held out" if place == TEST else f"fold {place}",
+            "patients": int(total[0]),
+            "cases": int(total[1]),
+        }
+        for i, name in enumerate(list(foreground.values())[:8]):
+            row[f"{name} ml"] = float(total[2 + i])
+            row[f"with {name}"] = int(total[2 + len(foreground) + i])
+        rows.append(row)
+    return rows

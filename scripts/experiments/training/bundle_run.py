@@ -1,0 +1,103 @@
+"""Starting `monai.bundle` as a user would, and showing the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_networks import CaseError
+
+
+def check_overrides(bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Refuse an override that no configuration file knows; monai.bundle would ignore it silently.
+
+    Args:
+        bundle: the bundle's folder.
+        configs: configuration files, relative to it.
+        overrides: ids and values.
+
+    Raises:
+        CaseError: a file is missing or an id is unknown.
+    """
+    import difflib
+
+    known: dict[str, Any] = {}
+    for config in configs:
+        file = bundle / config
+        if not file.is_file():
+            raise CaseError(
+                f"bundle {bundle.name}", f"{file} does not exist", "name one of the files in its configs folder"
+            )
+        known.update(json.loads(file.read_text(encoding="utf-8")))
+    for name in overrides:
+        head = name.split("#")[0]
+        if head not in known:
+            near = difflib.get_close_matches(head, list(known), n=1)
+            raise CaseError(
+                f"bundle {bundle.name}",
+                f"--{name} overrides nothing in {', '.join(configs)}",
+                f"did you mean --{near[0]}" if near else "see train.json for the ids that exist",
+            )
+
+
+def bundle_command(bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any], processes: int = 1) -> list[str]:
+    """The command line of one run.
+
+    Args:
+        bundle: the bundle's folder, where the command is to be started.
+        configs: configuration files, relative to it; later ones override earlier ones.
+        overrides: ids and values, on top of the files.
+        processes: ranks; more than one starts through torchrun.
+
+    Returns:
+        The words of the command.
+
+    Raises:
+        CaseError: see `check_overrides`.
+    """
+    check_overrides(bundle, configs, overrides)
+    start = [sys.executable, "-W", "ignore", "-m"]
+    if processes > 1:
+        start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+    files = configs[0] if len(configs) == 1 else str(list(configs)).replace(" ", "")
+    words = [*start, "monai.bundle", "run", "--config_file", files, "--logging_file", "configs/logging.conf"]
+    for name, value in overrides.items():
+        words += [f"--{name}", value if isinstance(value, str) else repr(value)]
+    return words
+
+
+def run_bundle(
+    bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any], processes: int = 1, log: Path | None = None
+) -> None:
+    """Run a bundle in its own folder and process, after printing the command.
+
+    Args:
+        bundle: the bundle's folder.
+        configs: see `bundle_command`.
+        overrides: see `bundle_command`.
+        processes: see `bundle_command`.
+        log: file that takes everything but the progress bars; None prints everything.
+
+    Raises:
+        CaseError: the run failed; the sentence ends with the reason it gave.
+    """
+    words = bundle_command(bundle, configs, overrides, processes)
+    print(f"$ cd {bundle}; " + shlex.join(["python", *words[1:]]), flush=True)
+    environment = dict(os.environ)
+    package = str(Path(__file__).resolve().parents[3])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+    if log is None:
+        status, reason = subprocess.run(words, cwd=bundle, env=environment, check=False).returncode, "see above"
+    else:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as stream:
+            status = subprocess.run(words, cwd=bundle, env=environment, check=False, stdout=stream).returncode
+        reason = f"see {log}"
+    if status:
+        raise CaseError(f"bundle {bundle.name}", f"the run ended with status {status}", reason)

@@ -1,0 +1,58 @@
+"""A misspelt option of `monai.bundle run` is refused; whatever else is on a command line passes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from custom_networks import CaseError
+from custom_networks.errors import check_command_line
+
+BUNDLE = Path(__file__).parents[2] / "bundles/organ_pocketnet"
+RUN = ["run", "--config_file", "['configs/train.json','configs/small.json']"]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--epohcs", "3"], "epochs"),
+        (["--data_set_dir=d"], "dataset_dir"),
+        (["--trian#dataloader#batch", "2"], "train"),
+    ],
+)
+def test_a_misspelt_option_is_one_sentence(monkeypatch: pytest.MonkeyPatch, words: list[str], meant: str) -> None:
+    monkeypatch.chdir(BUNDLE)
+    with pytest.raises(CaseError, match=f"no such id in configs/train.json, .*did you mean --{meant}"):
+        check_command_line([*RUN, *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*RUN, "--epochs", "3", "--dataset_dir=d", "--train#dataloader#num_workers", "0", "--meta_file", "m.json"],
+        [*RUN, "--logging_file", "l", "--wholly_of_ones_own", "1"],
+        ["run", "--config_file", "configs/absent.json", "--epohcs", "3"],
+        ["run", "--epohcs", "3"],
+        ["-q", "tests", "--epohcs", "3"],
+    ],
+)
+def test_what_is_no_misspelling_passes(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.chdir(BUNDLE)
+    check_command_line(words)
+
+
+def test_a_bundle_says_so_before_anything_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "monai.bundle", *RUN, "--epohcs", "3"],
+        cwd=BUNDLE,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MONAI_DEBUG": ""},
+    )
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].startswith("error: option --epohcs: no such id in ")

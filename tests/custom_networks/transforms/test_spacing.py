@@ -1,0 +1,131 @@
+"""Resampling one axis at a time gives what MONAI's `Spacingd` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose, Invertd, Spacingd
+
+import custom_networks.transforms.spacing as spacing_module
+from custom_networks import SeparableSpacingd
+from custom_networks.transforms.spacing import Axis, axis_weights, resample_axes
+
+SPACING = (0.7, 0.8, 4.0)
+
+
+def oblique(spacing: tuple[float, ...] = SPACING) -> torch.Tensor:
+    turn, tilt = 0.2, -0.1
+    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
+    affine[:3, 3] = [-80, 30, 7]
+    return torch.from_numpy(affine)
+
+
+def pair(shape: tuple[int, ...] = (61, 50, 19), affine: torch.Tensor | None = None) -> dict[Hashable, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    affine = oblique() if affine is None else affine
+    image, label = rng.normal(size=(1, *shape)), rng.integers(0, 5, (1, *shape))
+    return {
+        "image": MetaTensor(torch.tensor(image, dtype=torch.float32), affine=affine),
+        "label": MetaTensor(torch.tensor(label, dtype=torch.float32), affine=affine),
+    }
+
+
+def plain(data: Mapping[Hashable, torch.Tensor], key: str) -> torch.Tensor:
+    value = data[key]
+    return value.as_tensor() if isinstance(value, MetaTensor) else value
+
+
+@pytest.mark.parametrize(
+    "spacing",
+    # no position half-way between two voxels, where MONAI's nearest is left to rounding
+    [
+        (0.5, 1.03, 3.1),
+        (0.7, 0.8, 5.0),
+        (1.371, 0.313, 4.0),
+        (3.0173, 2.9311, 3.0717),
+        (0.7, 0.8, 4.0),
+        (0.7, 0.8, 4.0000001),
+    ],
+)
+@pytest.mark.parametrize("mode", [[3, "nearest"], ["bilinear", "nearest"], [5, 0], [2, 1]])
+def test_equals_spacingd_and_so_does_its_inverse(spacing: tuple[float, ...], mode: list[Any]) -> None:
+    ours = SeparableSpacingd(["image", "label"], spacing, mode=mode)
+    theirs = Spacingd(["image", "label"], spacing, mode=mode)
+    done, expected = ours(pair()), theirs(pair())
+    for step in range(2):
+        for key in ("image", "label"):
+            a, b = plain(done, key), plain(expected, key)
+            assert a.shape == b.shape
+            assert a.dtype == b.dtype == torch.float32
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+            torch.testing.assert_close(done[key].affine, expected[key].affine)  # type: ignore[attr-defined]
+        if step == 0:
+            done, expected = ours.inverse(done), theirs.inverse(expected)
+
+
+def test_several_channels_and_two_dimensions() -> None:
+    image = MetaTensor(torch.rand(3, 40, 30), affine=torch.diag(torch.tensor([0.7, 0.8, 1.0])))
+    ours = SeparableSpacingd("image", (0.55, 1.0), mode=3)({"image": image})
+    theirs = Spacingd("image", (0.55, 1.0), mode=3)({"image": image})
+    torch.testing.assert_close(plain(ours, "image"), plain(theirs, "image"), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("nearest", [True, False])
+def test_invertd_takes_a_prediction_to_the_original_grid(nearest: bool) -> None:
+    """As the bundles do: labels (nearest) or several channels of scores."""
+    results = []
+    for kind in (SeparableSpacingd, Spacingd):
+        # any type of the two has the same constructor
+        pre = Compose([kind("image", (0.9, 0.9, 2.0), mode=3 if nearest else "bilinear")])
+        data: Any = pre({"image": pair()["image"]})
+        scores = torch.stack([data["image"][0].as_tensor() * k for k in (1, 2)])
+        data["pred"] = MetaTensor((scores[:1] > 0).float() if nearest else scores, affine=data["image"].affine)
+        back: Any = Invertd("pred", pre, "image", nearest_interp=nearest)(data)["pred"]
+        assert back.shape == (1 if nearest else 2, 61, 50, 19)
+        torch.testing.assert_close(back.affine, oblique(), atol=1e-6, rtol=1e-6)
+        results.append(back.as_tensor())
+    torch.testing.assert_close(results[0], results[1], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"padding_mode": "zeros"}, {"diagonal": True}, {"align_corners": True}])
+def test_what_is_not_along_the_axes_is_left_to_monai(options: dict[str, Any]) -> None:
+    ours = SeparableSpacingd("image", (1.0, 1.0, 3.0), mode="bilinear", **options)({"image": pair()["image"]})
+    theirs = Spacingd("image", (1.0, 1.0, 3.0), mode="bilinear", **options)({"image": pair()["image"]})
+    assert torch.equal(plain(ours, "image"), plain(theirs, "image"))
+
+
+def test_half_way_between_two_voxels_the_later_one_is_taken() -> None:
+    for noise in (-1e-12, 0.0, 1e-12):
+        assert axis_weights(Axis(8, 4, 2.0, 0.5 + noise), 0).tolist() == [1, 3, 5, 7]
+
+
+def test_a_plane_takes_no_more_than_its_neighbours() -> None:
+    """Bands of weights, not whole matrices: what the speed and the memory of large axes rest on."""
+    used = (axis_weights(Axis(500, 700, 5 / 7, 0.0), 3) != 0).sum(1)
+    assert int(used.max()) < 40
+
+
+def test_memory_stays_below_a_quarter_of_a_volume_beside_input_and_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, new = (96, 96, 96), (192, 192, 192)
+    image = torch.zeros(1, *size)
+    axes = [Axis(a, b, a / b, -0.25) for a, b in zip(size, new, strict=True)]
+    sizes: list[int] = []
+    original = spacing_module._product
+
+    def watched(*args: Any) -> torch.Tensor:
+        result = original(*args)
+        sizes.append(result.numel())
+        return result
+
+    monkeypatch.setattr(spacing_module, "_product", watched)
+    assert resample_axes(image, axes, 3).shape == (1, *new)
+    assert sizes
+    assert max(sizes) < 0.25 * 192**3

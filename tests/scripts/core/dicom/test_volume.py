@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+
+from custom_networks.errors import CaseError
+from scripts.core.dicom.volume import read_volume
+from scripts.data.dicom.scan import scan_tree
+
+ARRAY = np.random.default_rng(0).integers(-500, 1500, (14, 11, 9)).astype(np.int16)
+
+
+@pytest.mark.parametrize("view", ["axial", "sagittal", "oblique"])
+def test_slices_are_ordered_along_the_normal(dicom: Any, tmp_path: Path, view: str) -> None:
+    written = dicom.series(tmp_path, ARRAY, dicom.affine(view))
+    volume, sops = read_volume("c", sorted(tmp_path.iterdir()))
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    assert volume.array.dtype == np.int16
+    np.testing.assert_allclose(volume.affine, written.affine, atol=1e-5)
+    assert sops == written.sops
+    assert volume.notes == []
+
+
+def test_slope_and_intercept_are_applied_slice_by_slice(dicom: Any, tmp_path: Path) -> None:
+    def rescale(ds: Any, z: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept = 0.5 + z, -1024
+
+    dicom.series(tmp_path, ARRAY, edit=rescale)
+    volume, _ = read_volume("c", sorted(tmp_path.iterdir()))
+    np.testing.assert_allclose(volume.array, ARRAY * (0.5 + np.arange(9)) - 1024)
+    assert volume.array.dtype == np.float32
+    assert volume.notes == ["slope and intercept differ between slices and were applied slice by slice"]
+
+
+def test_compressed_pixels_are_read(dicom: Any, tmp_path: Path) -> None:
+    written = dicom.series(tmp_path, ARRAY)
+    for file in written.files:
+        ds = pydicom.dcmread(file)
+        ds.compress(pydicom.uid.RLELossless)
+        ds.save_as(file)
+    np.testing.assert_array_equal(read_volume("c", written.files)[0].array, ARRAY)
+
+
+def test_lossless_jpeg_is_read_where_pydicom_has_no_decoder(dicom: Any, tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    written = dicom.series(tmp_path, ARRAY + 600, edit=lambda ds, z: setattr(ds, "RescaleSlope", 2))
+    for z, file in enumerate(written.files):
+        ds = pydicom.dcmread(file)
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(tmp_path / "compressed.dcm"))
+        writer.UseCompressionOn()
+        writer.SetCompressor("JPEG")
+        writer.Execute(sitk.GetImageFromArray((ARRAY[:, :, z].T + 600).astype(np.uint16)[None]))
+        compressed = pydicom.dcmread(tmp_path / "compressed.dcm")
+        ds.file_meta.TransferSyntaxUID, ds.PixelData = compressed.file_meta.TransferSyntaxUID, compressed.PixelData
+        ds["PixelData"].VR, ds.PixelRepresentation, ds.RescaleIntercept = "OB", 0, -1200
+        ds.save_as(file)
+    assert ds.file_meta.TransferSyntaxUID.name.startswith("JPEG Lossless")
+    np.testing.assert_array_equal(read_volume("c", written.files)[0].array, ARRAY * 2)
+
+
+def shift(axis: int, amount: float, when: Callable[[int], bool]) -> Callable[[Any, int], None]:
+    def edit(ds: Any, z: int) -> None:
+        if when(z):
+            ds.ImagePositionPatient[axis] += amount
+
+    return edit
+
+
+def tilt(ds: Any, z: int) -> None:
+    ds.ImagePositionPatient[1] += z * 4 * np.tan(np.radians(12))
+
+
+def assign(**values: Any) -> Callable[[Any, int], None]:
+    def edit(ds: Any, z: int) -> None:
+        if z == 4:
+            for name, value in values.items():
+                setattr(ds, name, value)
+
+    return edit
+
+
+def drop(*names: str) -> Callable[[Any, int], None]:
+    def edit(ds: Any, z: int) -> None:
+        if z == 4:
+            for name in names:
+                delattr(ds, name)
+
+    return edit
+
+
+def repeat(ds: Any, z: int) -> None:
+    ds.ImagePositionPatient[2] = 30 + 4 * (z // 2)
+
+
+FAULTS = {
+    "missing slices": (lambda ds, z: z not in {3, 4}, "2 slices are missing inside it .usual distance 4.00 mm."),
+    "non-uniform spacing": (shift(2, 1.3, lambda z: z > 5), r"slice spacing is not uniform .4.00 to 5.30 mm."),
+    "gantry tilt": (tilt, r"sheared by 12.0 degrees .gantry tilt."),
+    "shifted slice": (shift(0, 2.0, lambda z: z == 4), "shifted sideways"),
+    "mixed orientations": (assign(ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "mixes images of 2 orientations"),
+    "mixed pixel spacing": (assign(PixelSpacing=[0.7, 0.7]), "different pixel spacing"),
+    "mixed sizes": (assign(Rows=10, Columns=14), "different size"),
+    "two echoes": (repeat, "4 of its images lie where another one lies"),
+    "no position": (drop("ImagePositionPatient"), "lacks a readable position or orientation"),
+    "no spacing": (drop("PixelSpacing"), "lacks a positive pixel spacing"),
+    "negative spacing": (assign(PixelSpacing=[-1, 1]), "lacks a positive pixel spacing"),
+    "skewed orientation": (
+        assign(ImageOrientationPatient=[1, 0, 0, 0.6, 0.8, 0]),
+        "not two perpendicular unit vectors",
+    ),
+    "slope zero": (assign(RescaleSlope=0, RescaleIntercept=0), "unusable rescale slope"),
+    "no pixels": (drop("PixelData"), "pixels of an image cannot be read"),
+    "truncated pixels": (assign(PixelData=b"\0" * 40), "pixels of an image cannot be read"),
+    "colour": (assign(SamplesPerPixel=3), "colour image"),
+    "inverted grey": (assign(PhotometricInterpretation="MONOCHROME1"), "not MONOCHROME2"),
+    "multi-frame": (assign(NumberOfFrames=3), "multi-frame"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_refused_in_one_sentence_with_a_remedy(dicom: Any, tmp_path: Path, fault: str) -> None:
+    edit, message = FAULTS[fault]
+    dicom.series(tmp_path, ARRAY, edit=edit)
+    with pytest.raises(CaseError, match=message) as caught:
+        read_volume("c", sorted(tmp_path.iterdir()))
+    assert len(caught.value.remedy) > 10
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_slice_is_refused(dicom: Any, tmp_path: Path) -> None:
+    written = dicom.series(tmp_path, ARRAY)
+    with pytest.raises(CaseError, match="single slice"):
+        read_volume("c", written.files[:1])
+
+
+def test_rounded_positions_are_no_fault(dicom: Any, tmp_path: Path) -> None:
+    def rounded(ds: Any, z: int) -> None:
+        ds.ImagePositionPatient = [round(float(v), 2) for v in ds.ImagePositionPatient]
+
+    dicom.series(tmp_path, ARRAY, dicom.affine("oblique", (0.469, 0.469, 3.3)), edit=rounded)
+    assert read_volume("c", sorted(tmp_path.iterdir()))[0].array.shape == ARRAY.shape
+
+
+def test_real_oblique_series_equals_its_nifti(samples: Path) -> None:
+    case = samples / "cases" / "mr_pelvis_t2_prostatex_0000"
+    (series,) = scan_tree(case / "dicom").series.values()
+    volume, _ = read_volume("c", series.files)
+    reference: Any = nib.load(case / "image.nii.gz")
+    found: Any = nib.Nifti1Image(volume.array, volume.ras)
+    assert nib.aff2axcodes(volume.ras) == nib.aff2axcodes(reference.affine)
+    np.testing.assert_array_equal(volume.array, np.asanyarray(reference.dataobj))
+    np.testing.assert_allclose(volume.ras, reference.affine, atol=1e-4)
+    canonical, other = nib.as_closest_canonical(found), nib.as_closest_canonical(reference)
+    np.testing.assert_array_equal(canonical.dataobj, other.dataobj)

@@ -1,0 +1,307 @@
+"""`plan`: the rules, the measurements, and a plan that a bundle takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.bundle import ConfigParser
+from monai.transforms import Orientation
+
+from custom_networks import CaseError
+from scripts.data.phantom.phantom import phantom
+from scripts.data.plan.fingerprint import fingerprint, measure_case
+from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel, stored_bytes
+from scripts.data.plan.plan import choose, plan, read_train_config
+from scripts.data.plan.rules import (
+    anisotropic,
+    batch_size,
+    nnunet_patch,
+    paper_patch,
+    resampled_sizes,
+    target_spacing,
+)
+
+ROOT = Path(__file__).parents[4]
+BUNDLE = ROOT / "bundles/organ_pocketnet"
+SAMPLES = Path(os.environ.get("GYN_SAMPLES", ROOT / "../shared/samples"))
+
+
+def cohort(
+    folder: Path, geometry: list[tuple[tuple[int, int, int], tuple[float, float, float]]], axcodes: str = "LPS"
+) -> Path:
+    """A data set of the given shapes and spacings along L, P, S, stored with other axes."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    entries = []
+    for i, (shape, spacing) in enumerate(geometry):
+        image = np.random.default_rng(i).integers(1, 200, size=shape).astype(np.uint8)
+        label = np.zeros(shape, np.uint8)
+        label[tuple(slice(n // 4, n // 2) for n in shape)] = 1
+        affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1])
+        for kind, array in (("images", image), ("labels", label)):
+            nifti = nib.Nifti1Image(array, affine)
+            to = nib.orientations.axcodes2ornt(axcodes)
+            nifti = nifti.as_reoriented(nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), to))
+            nib.save(nifti, folder / kind / f"c{i}.nii")
+        entries.append({"case": f"c{i}", "patient": f"p{i}", "image": f"images/c{i}.nii", "label": f"labels/c{i}.nii"})
+    path = folder / "datalist.json"
+    labels = {"0": "background", "1": "organ", "2": "tumor"}
+    path.write_text(json.dumps({"name": "set", "labels": labels, "modality": "MRI", "training": entries}))
+    return path
+
+
+def test_phantoms_at_the_papers_geometry_give_the_papers_patch_and_spacing(tmp_path: Path) -> None:
+    phantom(cases=2, output=str(tmp_path), plane="axial", spacing=0.469, thickness=5.0)
+    plan(datalist=str(tmp_path / "datalist.json"), bundle=str(BUNDLE), output=str(tmp_path / "plan.json"))
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["spacing"] == [0.469, 0.469, 5.0]
+    assert written["patch_size"] == [256, 256, 32]
+
+
+def test_paper_geometry_gives_the_papers_patch_and_spacing(tmp_path: Path) -> None:
+    sizes = [(512, 512, 36), (448, 512, 34), (512, 400, 40)]
+    path = cohort(tmp_path, [(shape, (0.469, 0.469, 5.0)) for shape in sizes])
+    plan(datalist=str(path), bundle=str(BUNDLE), output=str(tmp_path / "plan.json"))
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["spacing"] == [0.469, 0.469, 5.0]
+    assert written["patch_size"] == [256, 256, 32]
+    assert written["clip_percentiles"] == [0.5, 99.5]
+    assert written["label_values"] == [0, 1, 2]
+    reasons = written.pop("_plan_")
+    assert set(written) <= set(reasons)
+    assert set(written) <= set(read_train_config(BUNDLE))
+
+
+def test_sagittal_series_are_measured_after_reorientation(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((30, 64, 48), (4.0, 0.5, 0.7))], axcodes="PIR")
+    case = json.loads(path.read_text())["training"][0]
+    assert nib.load(tmp_path / case["image"]).shape == (64, 48, 30)
+    measured = measure_case(case, tmp_path, [1, 2])
+    assert measured["shape"] == [30, 64, 48]
+    assert measured["spacing"] == pytest.approx([4.0, 0.5, 0.7])
+    assert measured["voxels"] == {"1": 8 * 16 * 12, "2": 0}
+
+
+def test_axcodes_lps_is_what_itk_calls_rai() -> None:
+    """Decision P10: ITK names an orientation by where an axis comes from, MONAI by where it goes to."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+    image.SetDirection((0, 0, -1, 1, 0, 0, 0, 1, 0))
+    itk_rai = sitk.DICOMOrient(image, "LPS")  # SimpleITK's name for identity direction, "RAI" in ITK's older code
+    assert itk_rai.GetDirection() == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine = np.diag([-1.0, -1, 1, 1])  # ITK's world is LPS, NIfTI's RAS
+    affine[:3, :3] = affine[:3, :3] @ direction
+    from monai.data import MetaTensor
+
+    array = MetaTensor(sitk.GetArrayFromImage(image).T[None].copy(), affine=affine)
+    ours = Orientation(axcodes="LPS", labels=None)(array)[0].numpy()
+    np.testing.assert_array_equal(ours, sitk.GetArrayFromImage(itk_rai).T)
+    monais_rai = Orientation(axcodes="RAI", labels=None)(array)[0].numpy()
+    assert not np.array_equal(monais_rai, ours)
+    assert nib.aff2axcodes(np.diag([-1.0, -1, 1, 1])) == ("L", "P", "S")
+
+
+def test_bundles_reorient_to_lps() -> None:
+    axcodes = [t["axcodes"] for t in read_train_config(BUNDLE)["deterministic_transforms"] if "axcodes" in t]
+    assert axcodes == ["LPS"]
+
+
+def test_target_spacing_median_and_coarse_axis() -> None:
+    fine = np.array([[1.0, 1.0, 2.0], [1.2, 1.2, 3.0], [1.4, 1.4, 2.5]])
+    assert target_spacing(fine)[0] == [1.2, 1.2, 2.5]
+    coarse = np.array([[0.5, 0.5, 3.0], [0.5, 0.5, 5.0], [0.5, 0.5, 5.0]])
+    spacing, reason = target_spacing(coarse)
+    assert spacing == pytest.approx([0.5, 0.5, 3.4])
+    assert "10.0 times as coarse" in reason
+    sagittal = np.array([[6.0, 0.5, 0.5], [4.0, 0.5, 0.5]])
+    assert target_spacing(sagittal)[0] == pytest.approx([4.2, 0.5, 0.5])
+    mixed = np.array([[0.5, 0.5, 5.0], [0.5, 0.5, 5.0], [5.0, 0.5, 0.5]])
+    spacing, reason = target_spacing(mixed)
+    assert spacing == pytest.approx([0.5, 0.5, 5.0])
+    assert "1 of them acquired in another plane" in reason
+
+
+def test_paper_patch() -> None:
+    assert paper_patch([300, 255.5, 33], [8, 8, 8])[0] == [256, 128, 32]
+    patch, reason = paper_patch([64, 63, 7], [8, 8, 8])
+    assert patch == [64, 32, 8]
+    assert "raised from 64 x 32 x 4" in reason
+
+
+def test_nnunet_patch_is_isotropic_in_mm_and_shrinks_to_the_memory() -> None:
+    everything = nnunet_patch([1000, 1000, 1000], [1, 1, 4], [8, 8, 8], lambda patch: True)[0]
+    assert everything[0] / everything[2] == pytest.approx(4, rel=0.05)
+    limit = 100_000
+    small = nnunet_patch([200, 150, 60], [1, 1, 3], [8, 8, 4], lambda p: int(np.prod(p)) <= limit)[0]
+    assert np.prod(small) <= limit < np.prod(small) * 1.4
+    assert all(n % m == 0 for n, m in zip(small, (8, 8, 4), strict=True))
+    assert nnunet_patch([20, 20, 20], [1, 1, 1], [8, 8, 8], lambda p: False)[0] == [8, 8, 8]
+
+
+def test_anisotropic_gives_the_shipped_second_network_at_the_papers_spacing() -> None:
+    kernels, strides, _ = anisotropic([0.469, 0.469, 5.0], 4)
+    shipped = json.loads((BUNDLE / "configs/anisotropic.json").read_text())
+    as_lists = [[v] * 3 if isinstance(v, int) else v for v in shipped["kernel_sizes"]]
+    assert kernels == as_lists
+    assert strides == [[v] * 3 if isinstance(v, int) else v for v in shipped["strides"]]
+    assert anisotropic([1.5, 1.5, 1.5], 3)[:2] == ([[3, 3, 3]] * 3, [[2, 2, 2]] * 2)
+
+
+def test_batch_size_limits() -> None:
+    assert batch_size([10, 10, 10], 10**6, lambda n: n <= 7, most=100)[0] == 7
+    assert batch_size([10, 10, 10], 100_000, lambda n: True, most=100)[0] == 5
+    assert batch_size([10, 10, 10], 10**6, lambda n: True, most=3)[0] == 3
+    assert batch_size([10, 10, 10], 1000, lambda n: False, most=3)[0] == 2
+
+
+def test_resampled_sizes() -> None:
+    sizes = resampled_sizes(np.array([[100, 100, 10]]), np.array([[1.0, 1.0, 5.0]]), [2.0, 1.0, 2.5])
+    assert sizes.tolist() == [[50, 100, 20]]
+
+
+def test_fingerprint_counts_classes_and_foreground_intensities(tmp_path: Path) -> None:
+    image = np.zeros((10, 10, 10), np.float32)
+    image[:5] = 7
+    label = np.zeros((10, 10, 10), np.uint8)
+    label[:5, :2] = 1
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "i.nii")
+    nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "l.nii")
+    labelled = {"case": "a", "image": "i.nii", "label": "l.nii"}
+    found = fingerprint([labelled], tmp_path, {0: "background", 1: "organ", 2: "tumor"})
+    assert found["intensity"]["mean"] == 7
+    assert found["classes"]["organ"] == {"value": 1, "cases": 1, "share_of_voxels": 0.1}
+    assert found["classes"]["tumor"]["cases"] == 0
+    unlabelled = fingerprint([{"case": "a", "image": "i.nii"}], tmp_path, {})
+    assert unlabelled["intensity"]["where"] == "whole image"
+    assert unlabelled["intensity"]["mean"] == 3.5
+
+
+def test_memory_estimate_follows_the_network() -> None:
+    from torch import nn
+
+    # ReLU keeps its result, the second convolution needs the same tensor: 8 channels x 4 bytes, and the input 4 bytes
+    network = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 2, 1))
+    assert stored_bytes(network, (1, 1, 16, 16, 16)) == 16**3 * (4 + 8 * 4)
+    network = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 2, 1))
+    assert fixed_bytes(network) == 16 * (8 * 27 + 8 + 16 + 2)
+    assert step_bytes_per_voxel(network, 1, 2, (16, 16, 16)) == pytest.approx(1.6 * (36 + 40))
+
+
+def test_memory_budget_sets_patch_and_batch(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((160, 160, 40), (0.5, 0.5, 5.0)) for _ in range(4)])
+    options = {"datalist": str(path), "bundle": str(BUNDLE), "patch": "nnunet", "anisotropic": True}
+    small = plan_of(tmp_path, memory_gb=0.5, **options)
+    large = plan_of(tmp_path, memory_gb=8, **options)
+    assert np.prod(small["patch_size"]) < np.prod(large["patch_size"])
+    assert large["patch_size"] == [160, 160, 40]
+    assert large["batch_size"] >= 2
+    assert large["strides"][0] == [2, 2, 1]
+
+
+def test_memory_budget_of_two_stages_is_that_of_the_trained_one(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((64, 64, 16), (0.5, 0.5, 5.0)) for _ in range(4)])
+    organ, tumor = (
+        plan_of(tmp_path, datalist=str(path), bundle=str(BUNDLE.parent / name), patch="nnunet", memory_gb=0.2)
+        for name in ("organ_pocketnet", "tumor_pocketnet")
+    )
+    assert tumor["patch_size"] == organ["patch_size"]
+    assert tumor["batch_size"] == organ["batch_size"]
+
+
+def plan_of(folder: Path, **options: Any) -> dict[str, Any]:
+    plan(output=str(folder / "plan.json"), **options)
+    return json.loads((folder / "plan.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": "largest"}, "there is no --patch largest"),
+        ({"patch": "nnunet"}, "needs a memory budget"),
+        ({"memory_gb": 0.001}, "not even one patch"),
+        ({"intensity": "foreground"}, "has no id intensity_range"),
+        ({"bundle": "nowhere"}, "pass a bundle's folder"),
+        ({"bundle": str(BUNDLE.parent / "gynbtnet_pretrain"), "memory_gb": 8}, "cannot be estimated"),
+    ],
+)
+def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
+    with pytest.raises(CaseError, match=message):
+        plan(**{"datalist": str(path), "bundle": str(BUNDLE), "output": str(tmp_path / "plan.json"), **options})
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_an_id_that_the_bundle_has_not_is_refused(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
+    content = {**json.loads(path.read_text()), "labels": {0: "background", 1: "organ"}}
+    measured = fingerprint(content["training"], tmp_path, content["labels"])
+    with pytest.raises(CaseError, match="has no id spacing"):
+        choose({"patch_size": [1, 1, 1]}, measured, content)
+    chosen = choose({"spacing": 0, "patch_size": 0, "num_classes": 0}, measured, content)
+    assert chosen["num_classes"][0] == 2
+
+
+def test_the_printed_option_works_in_the_bundles_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort(tmp_path, [((64, 64, 32), (1.0, 1.0, 3.0))])
+    monkeypatch.chdir(tmp_path)
+    plan(datalist="datalist.json", bundle=str(BUNDLE), output="plan.json")
+    assert f"'{tmp_path.resolve()}/plan.json']" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_bundle_takes_the_plan(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
+    plan_of(tmp_path, datalist=str(path), bundle=str(BUNDLE), anisotropic=True)
+    files = [str(BUNDLE / "configs/train.json"), str(tmp_path / "plan.json")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    assert parser.get_parsed_content("spacing") == [1.0, 1.0, 5.0]
+    assert parser.get_parsed_content("network_def").multiple == [8, 8, 4]
+    assert parser.get_parsed_content("validate#inferer").roi_size == [16, 16, 8]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["openkbp", "sts_t1"])
+def test_a_plan_of_real_data_trains_as_it_is(tmp_path: Path, name: str) -> None:
+    if not SAMPLES.is_dir():
+        pytest.skip("GYN_SAMPLES is absent")
+    index = json.loads((SAMPLES / name / "index.json").read_text())
+    cases = [
+        {
+            "case": case["case"],
+            "patient": case["case"],
+            "image": str(SAMPLES.resolve() / name / f"images/{case['case']}.nii.gz"),
+            "label": str(SAMPLES.resolve() / name / f"labels/{case['case']}.nii.gz"),
+            "fold": i % 2,
+        }
+        for i, case in enumerate(index["cases"][:4])
+    ]
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"name": name, "labels": index["labels"], "training": cases}))
+    plan(datalist=str(path), bundle=str(BUNDLE), output=str(tmp_path / "plan.json"))
+    command = [
+        *(sys.executable, "-m", "monai.bundle", "run"),
+        *("--bundle_root", str(BUNDLE), "--config_file", f"['{BUNDLE}/configs/train.json','{tmp_path}/plan.json']"),
+        *(
+            "--dataset_dir",
+            str(tmp_path),
+            "--output_dir",
+            str(tmp_path / "out"),
+            "--ckpt_dir",
+            str(tmp_path / "models"),
+        ),
+        *("--epochs", "1", "--val_interval", "1", "--num_workers", "0", "--tracker", "none"),
+    ]
+    done = subprocess.run(command, cwd=BUNDLE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "models/model.pt").is_file()

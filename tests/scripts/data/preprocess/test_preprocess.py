@@ -1,0 +1,307 @@
+"""`preprocess`: the bundle's own transforms, once, nothing lost, nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from custom_networks import CaseError, LoadMappedCropd, LoadMappedd
+from scripts.data.preprocess.case import Job, load_config, process
+from scripts.data.preprocess.preprocess import preprocess
+from scripts.data.preprocess.store import folder_name
+from scripts.data.preprocess.workers import run_dask, run_local
+
+ROOT = Path(__file__).parents[4]
+BUNDLE = ROOT / "bundles/organ_pocketnet"
+AFFINE = np.array([[0.0, 0, 4, 10], [0.9, 0, 0, -20], [0, -0.8, 0, 5], [0, 0, 0, 1]])
+
+
+def cohort(folder: Path, n: int = 3) -> Path:
+    """Sagittal images, so that reorientation and resampling have something to do."""
+    folder.mkdir(exist_ok=True)
+    entries = []
+    for i in range(n):
+        image = np.random.default_rng(i).gamma(2, 50, (30, 28, 9)).astype(np.int16)
+        label = np.zeros(image.shape, np.uint8)
+        label[8:20, 8:20, 3:7] = 1
+        label[12:16, 12:16, 4:6] = 2
+        nib.save(nib.Nifti1Image(image, AFFINE), folder / f"i{i}.nii.gz")
+        nib.save(nib.Nifti1Image(label, AFFINE), folder / f"l{i}.nii.gz")
+        entries.append(
+            {"case": f"c{i}", "patient": f"p{i}", "image": f"i{i}.nii.gz", "label": f"l{i}.nii.gz", "fold": i % 2}
+        )
+    path = folder / "datalist.json"
+    labels = {"0": "background", "1": "organ", "2": "tumor"}
+    held_out = [{**entries[0], "case": "held", "patient": "h"}]
+    path.write_text(json.dumps({"name": "set", "labels": labels, "training": entries, "testing": held_out}))
+    return path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small_plan.json"
+    path.write_text(json.dumps({"spacing": [2.0, 1.0, 1.0], "patch_size": [16, 32, 16], "_plan_": {"spacing": "test"}}))
+    return path
+
+
+def run(data: Path, output: Path, **options: Any) -> int:
+    return preprocess(bundle=str(BUNDLE), datalist=str(data), output=str(output), **{"workers": 0, **options})
+
+
+def journal(output: Path) -> list[str]:
+    return [json.loads(line)["case"] for line in (output / "journal.jsonl").read_text().splitlines()]
+
+
+def bundle_config(*files: Path, **ids: Any) -> ConfigParser:
+    parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in (BUNDLE / "configs/train.json", *files)]))
+    parser.update({"cache_rate": 0.0, "num_workers": 0, **ids})
+    return parser
+
+
+def test_arrays_are_what_the_bundle_itself_computes(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data")
+    assert run(data, tmp_path / "out", overrides=str(small)) == 0
+    ids = {"dataset_dir": str(data.parent), "datalist": str(data)}
+    expected = bundle_config(small, **ids).get_parsed_content("validate#dataset")[0]
+    ids = {"dataset_dir": str(tmp_path / "out"), "datalist": str(tmp_path / "out/datalist.json")}
+    mapped = bundle_config(tmp_path / "out/mapped.json", **ids)
+    found = mapped.get_parsed_content("validate#dataset")[0]
+    for key in ("image", "label"):
+        assert torch.equal(found[key].as_tensor(), expected[key].as_tensor())
+        assert found[key].dtype == expected[key].dtype
+        np.testing.assert_allclose(found[key].affine, expected[key].affine, atol=1e-6)
+    assert found["image"].shape == expected["image"].shape
+    assert {key: found[key] for key in ("case", "patient", "fold")} == {
+        key: expected[key] for key in ("case", "patient", "fold")
+    }
+
+
+def test_the_bundle_trains_on_crops_of_them(tmp_path: Path, small: Path) -> None:
+    run(cohort(tmp_path / "data"), tmp_path / "out", overrides=[str(small)])
+    content = json.loads((tmp_path / "out/mapped.json").read_text())
+    assert content["spacing"] == [2.0, 1.0, 1.0]
+    assert content["check_data"] is False
+    ids = {
+        "dataset_dir": str(tmp_path / "out"),
+        "datalist": str(tmp_path / "out/datalist.json"),
+        "features": 4,
+        "fold": 1,
+    }
+    mapped = bundle_config(tmp_path / "out/mapped.json", **ids)
+    transforms = mapped.get_parsed_content("train#preprocessing").transforms
+    names = [type(transform).__name__ for transform in transforms]
+    assert names[:3] == ["LoadMappedCropd", "RandZoomd", "RandFlipd"]
+    reader = transforms[0]
+    assert isinstance(reader, LoadMappedCropd)
+    assert reader.pos_ratio == pytest.approx(0.4)
+    assert isinstance(mapped.get_parsed_content("validate#preprocessing").transforms[0], LoadMappedd)
+    batch = next(iter(mapped.get_parsed_content("train#dataloader")))
+    assert batch["image"].shape == (2, 1, 16, 32, 16)
+    output = mapped.get_parsed_content("network_def")(batch["image"].as_tensor())
+    assert np.isfinite(float(mapped.get_parsed_content("loss")(output, batch["label"].as_tensor())))
+
+
+def test_resumes_and_does_again_only_what_has_changed(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = cohort(tmp_path / "data"), tmp_path / "out"
+    run(data, output, overrides=str(small))
+    assert journal(output) == ["c0", "c1", "c2"]
+    run(data, output, overrides=str(small))
+    assert journal(output) == ["c0", "c1", "c2"]
+    assert "0 cases preprocessed, 3 kept" in capsys.readouterr().out
+    (output / "cases/c1/meta.json").unlink()  # as if it had never been finished
+    nib.save(nib.Nifti1Image(np.random.default_rng(9).gamma(2, 50, (30, 28, 9)), AFFINE), data.parent / "i2.nii.gz")
+    run(data, output, overrides=str(small))
+    assert journal(output)[3:] == ["c1", "c2"]
+    small.write_text(json.dumps({"spacing": [2.0, 2.0, 2.0]}))
+    run(data, output, overrides=str(small))
+    assert journal(output)[5:] == ["c0", "c1", "c2"]
+    small.write_text(json.dumps({"spacing": [2.0, 2.0, 2.0], "learning_rate": 0.1}))
+    run(data, output, overrides=str(small))
+    assert len(journal(output)) == 8
+
+
+def test_bad_cases_are_quarantined_and_the_rest_goes_on(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 7)
+    folder = data.parent
+    (folder / "i1.nii.gz").write_bytes((folder / "i1.nii.gz").read_bytes()[:500])
+    nib.save(nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), AFFINE), folder / "l2.nii.gz")
+    image = np.ones((30, 28, 9), np.float32)
+    image[0, 0, 0], image[1] = np.nan, 2
+    nib.save(nib.Nifti1Image(image, AFFINE), folder / "i3.nii.gz")
+    (folder / "l4.nii.gz").unlink()
+    nib.save(nib.Nifti1Image(np.ones((30, 28, 9, 2), np.float32), AFFINE), folder / "i5.nii.gz")
+    assert run(data, tmp_path / "out", overrides=str(small), workers=2) == 1
+    reasons = json.loads((tmp_path / "out/quarantine.json").read_text())
+    assert set(reasons) == {"c1", "c2", "c3", "c4", "c5"}
+    words = {"c1": "cannot be read", "c2": "has shape", "c3": "NaN", "c4": "does not exist", "c5": "4-D"}
+    for name, word in words.items():
+        assert word in reasons[name]
+        assert "\n" not in reasons[name]
+    written = json.loads((tmp_path / "out/datalist.json").read_text())
+    assert [case["case"] for case in written["training"]] == ["c0", "c6"]
+    held_out = written["testing"][0]
+    assert (tmp_path / "out" / held_out["image"]).resolve() == (folder / "i0.nii.gz").resolve()
+    assert not list((tmp_path / "out/cases").glob(".partial*"))
+
+
+def test_half_precision_and_label_types(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 2)
+    run(data, tmp_path / "a", overrides=str(small))
+    run(data, tmp_path / "b", overrides=str(small), dtype="float16")
+    full, half = (np.load(tmp_path / f"{name}/cases/c0/image.npy") for name in "ab")
+    assert (full.dtype, half.dtype) == (np.float32, np.float16)
+    np.testing.assert_allclose(half, full, rtol=2**-10, atol=1e-4)
+    assert np.load(tmp_path / "a/cases/c0/label.npy").dtype == np.uint8
+    entry = json.loads((tmp_path / "b/datalist.json").read_text())["training"][0]
+    read = LoadMappedd(["image"])({"image": str(tmp_path / "b" / entry["image"])})
+    assert read["image"].dtype == torch.float32
+
+
+def test_foreground_rows_name_foreground_voxels(tmp_path: Path, small: Path) -> None:
+    run(cohort(tmp_path / "data", 1), tmp_path / "out", overrides=str(small))
+    folder = tmp_path / "out/cases/c0"
+    label = np.load(folder / "label.npy")
+    found = json.loads((folder / "meta.json").read_text())["foreground"]
+    assert found["1"]["voxels"] == (label == 1).sum()
+    first, last = found["1"]["rows"]
+    assert (label.ravel()[np.load(folder / "foreground.npy")[first:last]] == 1).all()
+
+
+def test_names_are_made_safe_and_stay_apart(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 3)
+    content = json.loads(data.read_text())
+    for case, name in zip(content["training"], ("../../evil", "a/b'\"$", "n" * 300), strict=True):
+        case["case"] = name
+    data.write_text(json.dumps(content))
+    assert run(data, tmp_path / "out", overrides=str(small)) == 0
+    folders = sorted(path.name for path in (tmp_path / "out/cases").iterdir())
+    assert len(folders) == 3
+    assert all(len(name) < 100 and "/" not in name and not name.startswith(".") for name in folders)
+    assert not (tmp_path / "evil").exists()
+    assert folder_name("plain-1_a") == "plain-1_a"
+    assert folder_name("a/b") != folder_name("a_b")
+
+
+def test_bad_requests(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 2)
+    with pytest.raises(CaseError, match="there is no --dtype int8"):
+        run(data, tmp_path / "out", dtype="int8")
+    with pytest.raises(CaseError, match="cannot be read"):
+        preprocess(bundle=str(tmp_path), datalist=str(data), output=str(tmp_path / "out"))
+    small.write_text(json.dumps({"spacing": "$1/0"}))
+    with pytest.raises(CaseError, match=r"preprocessing cannot be built"):
+        run(data, tmp_path / "out", overrides=str(small))
+    content = json.loads(data.read_text())
+    content["training"][1]["case"] = "c0"
+    data.write_text(json.dumps(content))
+    with pytest.raises(CaseError, match="two cases of"):
+        run(data, tmp_path / "out")
+    small.write_text(json.dumps({"validate#preprocessing#transforms": [{"_target_": "LoadImaged", "keys": "image"}]}))
+    data = cohort(tmp_path / "data", 1)
+    with pytest.raises(CaseError, match="validation begins with other transforms"):
+        run(data, tmp_path / "out", overrides=str(small))
+
+
+def test_a_worker_that_dies_takes_only_its_own_case_along(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 5)
+    # a transform that kills its process when it meets the third image
+    kill = "$lambda x: __import__('os').kill(__import__('os').getpid(), 9) if 'i2' in str(x) else x"
+    transforms = json.loads((BUNDLE / "configs/train.json").read_text())["deterministic_transforms"]
+    poisoned = {"deterministic_transforms": [{"_target_": "Lambdad", "keys": "image", "func": kill}, *transforms]}
+    small.write_text(json.dumps({**json.loads(small.read_text()), **poisoned}))
+    assert run(data, tmp_path / "out", overrides=str(small), workers=2) == 1
+    reasons = json.loads((tmp_path / "out/quarantine.json").read_text())
+    assert list(reasons) == ["c2"]
+    assert "died" in reasons["c2"]
+    assert sorted(journal(tmp_path / "out")) == ["c0", "c1", "c3", "c4"]
+
+
+def test_two_processes_at_the_same_case_leave_one_result(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 1)
+    config = load_config([BUNDLE / "configs/train.json", small])
+    job = Job(str(BUNDLE), json.dumps(config), str(tmp_path / "out"), "float32")
+    (tmp_path / "out").mkdir()
+    case = {"case": "c0", "image": str(data.parent / "i0.nii.gz"), "label": str(data.parent / "l0.nii.gz")}
+    first = [outcome.status for outcome in run_local(job, [case] * 6, 3)]
+    assert sorted(set(first)) in (["done"], ["done", "kept"])
+    assert first.count("done") == 1
+    assert journal(tmp_path / "out") == ["c0"]
+    assert process(job, case).status == "kept"
+
+
+def test_an_interrupted_run_is_taken_up_again(tmp_path: Path, small: Path) -> None:
+    data, output = cohort(tmp_path / "data", 12), tmp_path / "out"
+    slow = "$lambda x: (__import__('time').sleep(0.4), x)[1]"
+    transforms = json.loads((BUNDLE / "configs/train.json").read_text())["deterministic_transforms"]
+    slowed = {"deterministic_transforms": [*transforms, {"_target_": "Lambdad", "keys": "image", "func": slow}]}
+    small.write_text(json.dumps({**json.loads(small.read_text()), **slowed}))
+    command = [*(sys.executable, "-m", "scripts", "preprocess", "--bundle", str(BUNDLE), "--datalist", str(data))]
+    command += ["--output", str(output), "--overrides", str(small), "--workers", "2"]
+    running = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not (output / "journal.jsonl").exists():
+            time.sleep(0.1)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    before = journal(output)
+    assert 0 < len(before) < 12
+    assert not (output / "datalist.json").exists()
+    assert run(data, output, overrides=str(small), workers=2) == 0
+    assert sorted(journal(output)) == sorted(f"c{i}" for i in range(12))
+    assert len(json.loads((output / "datalist.json").read_text())["training"]) == 12
+
+
+@pytest.mark.slow
+def test_dask_cluster_with_a_worker_killed_in_the_middle(tmp_path: Path, small: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    data, output = cohort(tmp_path / "data", 14), tmp_path / "out"
+    slow = "$lambda x: (__import__('time').sleep(0.5), x)[1]"
+    transforms = json.loads((BUNDLE / "configs/train.json").read_text())["deterministic_transforms"]
+    slowed = {"deterministic_transforms": [*transforms, {"_target_": "Lambdad", "keys": "image", "func": slow}]}
+    small.write_text(json.dumps({**json.loads(small.read_text()), **slowed}))
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        killed = []
+
+        def kill_one() -> None:
+            deadline = time.monotonic() + 120
+            path = output / "journal.jsonl"
+            while time.monotonic() < deadline and not (path.exists() and len(journal(output)) >= 4):
+                time.sleep(0.05)
+            victim = next(iter(cluster.workers.values()))
+            killed.append(victim.process.pid)
+            os.kill(victim.process.pid, signal.SIGKILL)
+
+        thread = threading.Thread(target=kill_one)
+        thread.start()
+        status = run(data, output, overrides=str(small), scheduler=cluster.scheduler_address)
+        thread.join()
+    assert status == 0
+    assert killed
+    assert sorted(journal(output)) == sorted(f"c{i}" for i in range(14))
+    assert len(json.loads((output / "datalist.json").read_text())["training"]) == 14
+    pids = {json.loads(line)["pid"] for line in (output / "journal.jsonl").read_text().splitlines()}
+    assert len(pids) >= 2
+
+
+def test_a_scheduler_that_does_not_answer() -> None:
+    pytest.importorskip("distributed")
+    job = Job("bundle", "{}", "nowhere", "float32")
+    with pytest.raises(CaseError, match=r"scheduler tcp://127.0.0.1:9: it does not answer"):
+        next(run_dask(job, [{"case": "c"}], "tcp://127.0.0.1:9", timeout=1))
