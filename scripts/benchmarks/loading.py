@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,9 @@ def mapped(spec: dict[str, Any]) -> dict[str, float]:
     from custom_networks import LoadMappedCropd
     from custom_networks.transforms.mapped import close_mapped
 
-    cases = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
-    reader = LoadMappedCropd(KEYS, spec["patch_size"], "label", FOREGROUND, 1 - FOREGROUND).set_random_state(0)
+    cases: list[dict[Hashable, str]] = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
+    reader = LoadMappedCropd(KEYS, spec["patch_size"], "label", FOREGROUND, 1 - FOREGROUND)
+    reader.set_random_state(0)
     generator = np.random.default_rng(0)
     files = [file for folder in spec["folders"] for file in Path(folder).iterdir()]
     return measure(lambda: reader(cases[generator.integers(len(cases))]), close_mapped, files, spec)
@@ -158,7 +159,7 @@ def persistent(spec: dict[str, Any]) -> dict[str, float]:
 
     from custom_networks import LoadMappedd
 
-    cases = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
+    cases: list[dict[Hashable, str]] = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
     size, work = spec["patch_size"], Path(spec["work"])
     crop = RandCropByPosNegLabeld(KEYS, "label", size, pos=FOREGROUND, neg=1 - FOREGROUND, num_samples=1)
     transforms = Compose([LoadMappedd(KEYS), SpatialPadd(KEYS, size), crop]).set_random_state(0)
