@@ -4,8 +4,6 @@ A row holds the features of one active voxel; rows are ordered by linear index (
 encoder compute on rows, so that they differ in the 3x3x3 convolution alone.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import warnings
 from contextlib import nullcontext

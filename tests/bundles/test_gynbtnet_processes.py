@@ -40,8 +40,8 @@ FIXED: dict[str, Any] = {
     "gradient_clip": 1.0,
 }
 SAME_MASKS = (
-    "$setattr(__import__('custom_networks.networks.masked_autoencoder').masked_autoencoder, 'random_cells', "
-    "lambda n, grid, ratio: __import__('custom_networks.networks.sparse').sparse.fixed_cells(n, grid, ratio, torch.device('cpu')))"
+    "$setattr(__import__('custom_networks.networks.masked_autoencoder').networks.masked_autoencoder, 'random_cells', "
+    "lambda n, grid, ratio: __import__('custom_networks.networks.sparse').networks.sparse.fixed_cells(n, grid, ratio, torch.device('cpu')))"
 )
 DISTRIBUTED = {"_target_": "DistributedSampler", "dataset": "@train#dataset", "even_divisible": True, "shuffle": False}
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scripts.data.cohorts.sets.nifti_sets import geometry, place_image, read_geometry
 
 from custom_networks.errors import CaseError
 from scripts.core.files import write_nifti
+from scripts.data.cohorts.nifti_sets import geometry, place_image, read_geometry
 from scripts.data.dicom.outcome import Outcome, refused
 from scripts.data.dicom.scan import parallel
 

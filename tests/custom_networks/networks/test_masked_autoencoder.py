@@ -9,8 +9,8 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import MeanSquaredError, from_engine
 from torch import Tensor
 
+from custom_networks.losses import MaskedReconstructionLoss
 from custom_networks.networks.masked_autoencoder import (
-    MaskedReconstructionLoss,
     SparseMaskedAutoencoder,
     from_cells,
     to_cells,

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from custom_networks import sparse_spconv
 from custom_networks.errors import CaseError
+from custom_networks.networks import sparse
 from custom_networks.networks.encoder import GynBTEncoder, ResidualBlock
 from custom_networks.networks.sparse import active_grid, gather, masked_convolve, random_cells, scatter, upsample_cells
 
@@ -158,7 +158,7 @@ def test_spconv_that_cannot_run_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "spconv.pytorch", None)
     with pytest.raises(CaseError, match=r"spconv cannot be imported .*masked_dense"):
         make_encoder(backend="spconv")
-    monkeypatch.setattr(sparse_spconv.importlib.metadata, "version", lambda _: "2.3.8")
+    monkeypatch.setattr(sparse.importlib.metadata, "version", lambda _: "2.3.8")
     with pytest.raises(CaseError, match="wrong results"):
         make_encoder(backend="spconv")
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from monai.bundle import run
 
-from scripts.experiments import crossval as crossval_module
+from scripts.experiments.training import crossval as crossval_module
 
 ROOT = Path(__file__).resolve().parents[3]
 spec = importlib.util.spec_from_file_location("scripts_main_of_readme", ROOT / "scripts/__main__.py")

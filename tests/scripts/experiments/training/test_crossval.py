@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from custom_networks import CaseError
-from scripts.experiments import crossval as module
+from scripts.experiments.training import crossval as module
 from scripts.experiments.training.crossval import crossval
 
 ORGAN = str(Path(__file__).resolve().parents[4] / "bundles/organ_pocketnet")
