@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ REPO = Path(__file__).resolve().parents[2]
 STAGES = ("gynbtnet_pretrain", "gynbtnet_finetune", "gynbtnet_brachytherapy")
 SUPERVISED = STAGES[1:]
 PREVIOUS = dict(zip(STAGES[1:], STAGES, strict=False))
-SCHEMA = Path(os.environ.get("GYN_SAMPLES", REPO.parent / "shared" / "samples")).parent / "schema"
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
 SIZE = {"spacing": [6.0, 6.0, 6.0], "patch_size": [32, 32, 32]}
 TINY = {**SIZE, "epochs": 1, "iterations": 1, "batch_size": 2, "val_interval": 1, "num_workers": 0, "cache_rate": 0.0}
 
@@ -347,11 +345,7 @@ def test_metadata(stage: str, tmp_path: Path) -> None:
     expected["gynbtnet_brachytherapy"] = ["background", "HR-CTV", "bladder", "rectum", "uterus", "sigmoid"]
     assert list(classes.values()) == expected.get(stage, ["reconstruction"])
     assert list(classes) == [str(i) for i in range(len(classes))]
-    schema = SCHEMA / "meta_schema_20240725.json"
-    if not schema.is_file():
-        pytest.skip(f"no {schema.name} beside GYN_SAMPLES")
-    shutil.copy(schema, tmp_path / "schema.json")
-    verify_metadata(meta_file=str(folder / "configs/metadata.json"), filepath=str(tmp_path / "schema.json"))
+    verify_metadata(meta_file=str(folder / "configs/metadata.json"), filepath=str(SCHEMA))
     assert not any(path.suffix in {".py", ".pt"} for path in folder.rglob("*") if "output" not in path.parts)
 
 
