@@ -9,13 +9,24 @@ import re
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 import torch.multiprocessing as mp
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.engines import SupervisedEvaluator
 from monai.handlers import HausdorffDistance, IgniteMetricHandler, from_engine
+from monai.metrics import (
+    DiceMetric,
+    compute_average_surface_distance,
+    compute_dice,
+    compute_hausdorff_distance,
+    compute_surface_dice,
+)
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+from skimage.measure import marching_cubes, mesh_surface_area
 
 from custom_networks.metrics import SurfaceMetric, surface_metrics
 
@@ -90,6 +101,113 @@ def test_equals_the_formulas_of_the_paper_on_random_shapes() -> None:
         assert (result["hd95"], result["asd"]) == pytest.approx(by_definition(pred, label, spacing), rel=1e-5)
 
 
+def blobs(seed: int, shape: tuple[int, int, int] = (14, 13, 9)) -> tuple[np.ndarray, np.ndarray]:
+    """Two random shapes that overlap, some of them touching the border, with holes and islands."""
+    rng = np.random.default_rng(seed)
+    both = []
+    common = rng.normal(size=shape)
+    for _ in range(2):
+        field = gaussian_filter(common + 0.5 * rng.normal(size=shape), 1.2)
+        both.append((field > np.quantile(field, 0.6)).astype(np.uint8))
+    return both[0], both[1]
+
+
+def surface_elements(mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """DeepMind's surface, from scratch: per cell of eight voxel centres its place in mm and the area within it.
+
+    Which corners a cell's surface connects is ambiguous where more than four are inside: the definition always cuts off the
+    fewer.
+    """
+    padded = np.pad(mask.astype(float), 1)
+    places, areas = [], []
+    for index in np.ndindex(*(n - 1 for n in padded.shape)):
+        corners = padded[tuple(slice(i, i + 2) for i in index)]
+        if 0 < corners.sum() < 8:
+            fewer = corners if corners.sum() <= 4 else 1 - corners
+            vertices, faces, _, _ = marching_cubes(fewer, 0.5, spacing=spacing, method="lorensen")
+            places.append(np.multiply(index, spacing))
+            areas.append(mesh_surface_area(vertices, faces))
+    return np.asarray(places), np.asarray(areas)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.47, 0.6, 5.0)])
+def test_surface_dice_is_deepminds_by_brute_force(spacing: tuple[float, float, float]) -> None:
+    for seed in range(3):
+        pred, label = blobs(seed)
+        (p, area_p), (g, area_g) = surface_elements(pred, spacing), surface_elements(label, spacing)
+        distance = cdist(p, g)
+        for tolerance in (0.0, 0.55, 1.05, 2.3):
+            near = area_p[distance.min(axis=1) <= tolerance].sum() + area_g[distance.min(axis=0) <= tolerance].sum()
+            found = surface_metrics(pred, label, spacing, tolerance, ["nsd"])
+            assert list(found) == ["nsd"]
+            assert found["nsd"] == pytest.approx(near / (area_p.sum() + area_g.sum()), abs=1e-6)
+            assert 0 < found["nsd"] < 1
+
+
+def test_counting_voxels_instead_of_area_is_another_definition() -> None:
+    """MONAI's default counts surface voxels; on thick slices the two differ, so the docs say which it is."""
+    pred, label = blobs(0)
+    tensors = [torch.as_tensor(m)[None, None] for m in (pred, label)]
+    arguments = {"class_thresholds": [1.05], "include_background": True, "spacing": (0.47, 0.6, 5.0)}
+    by_area = surface_metrics(pred, label, (0.47, 0.6, 5.0), 1.05)["nsd"]
+    assert compute_surface_dice(*tensors, **arguments, use_subvoxels=True).item() == pytest.approx(by_area, abs=1e-6)
+    assert abs(compute_surface_dice(*tensors, **arguments, use_subvoxels=False).item() - by_area) > 0.01
+
+
+def test_equals_simpleitk_and_monai_on_random_shapes() -> None:
+    spacing = (0.47, 0.6, 5.0)
+    for seed in range(4):
+        pred, label = blobs(seed)
+        images = []
+        for mask in (pred, label):
+            # the border of the array is background
+            image = sitk.GetImageFromArray(np.pad(mask, 1).transpose())
+            image.SetSpacing(spacing)
+            images.append(image)
+        overlap = sitk.LabelOverlapMeasuresImageFilter()
+        overlap.Execute(*images)
+        contours = [sitk.LabelContour(image, fullyConnected=False) for image in images]
+        maps = [
+            np.abs(
+                sitk.GetArrayFromImage(
+                    sitk.SignedMaurerDistanceMap(c, squaredDistance=False, useImageSpacing=True, insideIsPositive=False)
+                )
+            )
+            for c in contours
+        ]
+        edges = [sitk.GetArrayFromImage(c) > 0 for c in contours]
+        d_pg, d_gp = maps[1][edges[0]], maps[0][edges[1]]
+        result = surface_metrics(pred, label, spacing)
+        assert result["dsc"] == pytest.approx(overlap.GetDiceCoefficient(), abs=1e-9)
+        assert result["hd95"] == pytest.approx(max(np.percentile(d_pg, 95), np.percentile(d_gp, 95)), rel=1e-6)
+        assert result["asd"] == pytest.approx((d_pg.sum() + d_gp.sum()) / (len(d_pg) + len(d_gp)), rel=1e-6)
+        tensors = [torch.as_tensor(m)[None, None] for m in (pred, label)]
+        common = {"include_background": True, "spacing": spacing}
+        assert result["dsc"] == pytest.approx(compute_dice(*tensors).item(), abs=1e-6)
+        assert result["asd"] == pytest.approx(
+            compute_average_surface_distance(*tensors, symmetric=True, **common).item(), rel=1e-6
+        )
+        # MONAI takes the percentile's place in float32
+        assert result["hd95"] == pytest.approx(
+            compute_hausdorff_distance(*tensors, percentile=95, **common).item(), rel=1e-5
+        )
+
+
+def test_simpleitks_hausdorff_distance_is_over_all_voxels_but_has_the_same_maximum() -> None:
+    """ITK's filter takes each voxel of the object, ours those of its surface: the maxima agree, the averages do not."""
+    pred, label = blobs(1)
+    images = [sitk.GetImageFromArray(m.transpose()) for m in (pred, label)]
+    for image in images:
+        image.SetSpacing((0.47, 0.6, 5.0))
+    itk = sitk.HausdorffDistanceImageFilter()
+    itk.Execute(*images)
+    ours = compute_hausdorff_distance(
+        *(torch.as_tensor(m)[None, None] for m in (pred, label)), include_background=True, spacing=(0.47, 0.6, 5.0)
+    ).item()
+    assert itk.GetHausdorffDistance() == pytest.approx(ours, rel=1e-6)
+    assert abs(itk.GetAverageHausdorffDistance() - surface_metrics(pred, label, (0.47, 0.6, 5.0))["asd"]) > 0.01
+
+
 def test_permuting_axes_with_their_spacing_changes_nothing() -> None:
     rng = np.random.default_rng(1)
     pred, label = (np.kron(rng.random((4, 3, 5)) > 0.6, np.ones((2, 3, 2))) for _ in range(2))
@@ -129,6 +247,8 @@ def test_misses_and_false_positives_are_named() -> None:
     assert not nothing["missed"]
     assert not nothing["false_positive"]
     assert all(math.isnan(r[k]) for r in (missed, found, nothing) for k in ("hd95", "asd"))
+    assert [missed["nsd"], found["nsd"]] == [0, 0]
+    assert math.isnan(nothing["nsd"])
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -138,6 +258,9 @@ def test_bad_arguments_are_refused() -> None:
     for spacing in ((1, 1), (1, 1, 0), (1, 1, math.nan)):
         with pytest.raises(ValueError, match="spacing"):
             surface_metrics(mask, mask, spacing)
+    for tolerance in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="tolerance"):
+            surface_metrics(mask, mask, (1, 1, 1), tolerance)
     for arguments in ({"metric": "hd"}, {"missed": "drop"}, {"reduction": "max"}):
         with pytest.raises(ValueError, match="must be one of"):
             SurfaceMetric(**arguments)
@@ -181,6 +304,29 @@ def test_misses_are_never_dropped_from_an_aggregate() -> None:
     assert results["asd"] == 0
     assert results["missed"] == 1
     assert results["false_positive"] == 1
+
+
+def test_false_positives_count_where_monais_mean_dice_leaves_them_out() -> None:
+    full, empty = box((6, 8, 8), (2, 2, 2), (2, 2, 2)), np.zeros((6, 8, 8))
+    spacing = (1.0, 3.0, 3.0)
+    preds = [one_hot(m, spacing) for m in (full, full, empty)]
+    labels = [one_hot(m, spacing) for m in (full, empty, empty)]
+    ours, nsd, monais = SurfaceMetric("dsc"), SurfaceMetric("nsd"), DiceMetric(include_background=False)
+    for metric in (ours, nsd, monais):
+        metric(preds, labels)
+    assert monais.aggregate().item() == 1, "the false positive is not seen"
+    assert ours.aggregate().item() == 0.5, "1 and 0; what neither has is not scored"
+    assert nsd.aggregate().item() == 0.5
+    assert ours.get_buffer()[:, 0].tolist() == pytest.approx([1, 0, math.nan], nan_ok=True)
+
+
+def test_tolerance_of_the_surface_dice_is_an_argument() -> None:
+    label, pred = box((12, 8, 8), (2, 0, 0), (1, 8, 8)), box((12, 8, 8), (5, 0, 0), (1, 8, 8))
+    # the faces that look at each other are 2 mm apart, those that look away 3 mm from the nearer one: half of all
+    for tolerance, expected in ((1.9, 0.0), (2.1, 0.5), (3.1, 1.0)):
+        metric = SurfaceMetric("nsd", tolerance=tolerance)
+        metric([one_hot(pred, (1, 1, 1))], [one_hot(label, (1, 1, 1))])
+        assert metric.aggregate().item() == pytest.approx(expected, abs=0.01)
 
 
 def test_nothing_to_measure_is_nan_not_a_perfect_zero() -> None:
