@@ -12,10 +12,10 @@ from typing import Any
 
 from custom_networks import CaseError
 from custom_networks.data import PATH_KEYS
+from custom_networks.prepare import PARTIAL, case_folder
 from scripts.core.datalist import Case, read_content, write_content
 from scripts.core.files import write_text
 from scripts.data.preprocess.case import Job, Outcome, kept, load_config, recipe
-from scripts.data.preprocess.store import PARTIAL, folder_name
 from scripts.data.preprocess.workers import run_dask, run_local
 
 STALE_SECONDS = 24 * 3600
@@ -64,8 +64,7 @@ def preprocess(
     job = Job(str(bundle), json.dumps(config), str(target), dtype)
     cases = [_absolute(case, path.parent) for case in content["training"]]
     _check_names(cases, path)
-    transforms, _ = recipe(job)
-    override = {**read_overrides(more), **mapped_override(job, len(transforms))}
+    override = {**read_overrides(more), **mapped_override(job, len(recipe(job).transforms))}
     (target / "cases").mkdir(parents=True, exist_ok=True)
     _remove_stale(target / "cases")
     begin = time.perf_counter()
@@ -152,7 +151,7 @@ def mapped_override(job: Job, stored: int) -> dict[str, Any]:
     for part in ("train", "validate"):
         if part not in config.get() or "preprocessing" not in config[part]:
             continue
-        if part == "validate" and recipe(job, "validate")[1][:stored] != recipe(job)[1]:
+        if part == "validate" and recipe(job, "validate").steps[:stored] != recipe(job).steps:
             raise CaseError(
                 f"bundle {job.bundle}",
                 "its validation begins with other transforms than its training",
@@ -187,7 +186,7 @@ def _mapped_datalist(
         outcome = outcomes.get(case["case"])
         if outcome is None or not outcome.keys:
             continue
-        folder = f"cases/{folder_name(case['case'])}"
+        folder = case_folder(Path("cases"), case).as_posix()
         entry = {key: relative(value) if key in PATH_KEYS and value else value for key, value in case.items()}
         training.append({**entry, **{key: f"{folder}/{key}.npy" for key in outcome.keys}})
     testing = [

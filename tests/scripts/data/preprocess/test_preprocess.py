@@ -19,9 +19,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from custom_networks import CaseError, LoadMappedCropd, LoadMappedd
+from custom_networks.prepare import case_folder
 from scripts.data.preprocess.case import Job, load_config, process
 from scripts.data.preprocess.preprocess import preprocess
-from scripts.data.preprocess.store import folder_name
 from scripts.data.preprocess.workers import run_dask, run_local
 
 ROOT = Path(__file__).parents[4]
@@ -193,8 +193,8 @@ def test_names_are_made_safe_and_stay_apart(tmp_path: Path, small: Path) -> None
     assert len(folders) == 3
     assert all(len(name) < 100 and "/" not in name and not name.startswith(".") for name in folders)
     assert not (tmp_path / "evil").exists()
-    assert folder_name("plain-1_a") == "plain-1_a"
-    assert folder_name("a/b") != folder_name("a_b")
+    assert case_folder(tmp_path, {"case": "plain-1_a"}) == tmp_path / "plain-1_a"
+    assert case_folder(tmp_path, {"case": "a/b"}) != case_folder(tmp_path, {"case": "a_b"})
 
 
 def test_bad_requests(tmp_path: Path, small: Path) -> None:

@@ -1,0 +1,369 @@
+"""Prepared cases: what a bundle's deterministic transforms give, once, as arrays that crops are read from.
+
+MONAI's own caches keep whole volumes: PersistentDataset and LMDBDataset read and unpickle all of a case for each crop of
+it (130 MB of float32 for a crop of 7 MB at 1.5 mm), CacheDataset wants them in memory, and GDSDataset wants a GPU. An
+uncompressed array in a file of its own can be memory-mapped, so that a crop costs what it is large.
+
+A case is written completely or not at all, and is bound to what it was made from: the transforms with all their
+settings, the type, and size, time and content of its files. Nothing here reads a bundle.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import uuid
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from custom_networks.data import PATH_KEYS, case_name, check_case
+from custom_networks.errors import CaseError
+from custom_networks.transforms.mapped import FOREGROUND_FILE, META_FILE
+
+# per class; nnU-Net's number
+FOREGROUND_SAMPLES = 10_000
+PARTIAL = ".partial_"
+DTYPES = ("float32", "float16")
+# of the layout of a folder: raised when older ones must not be read
+LAYOUT = 2
+
+
+class Recipe:
+    """Deterministic transforms, and a description of them that changes when their results would.
+
+    Args:
+        transforms: in order, from loading on.
+        dtype: of arrays that are not whole numbers, one of `DTYPES`.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]], dtype: str = "float32") -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}.")
+        self.transforms = tuple(transforms)
+        self.dtype = dtype
+        # described before they are used: some keep what they met last
+        self.steps = tuple(json.dumps(describe(transform), sort_keys=True) for transform in transforms)
+
+    @property
+    def digest(self) -> str:
+        """Of the transforms and the type."""
+        return hashlib.sha256("\n".join([str(LAYOUT), *self.steps, self.dtype]).encode()).hexdigest()
+
+
+def describe(value: Any, depth: int = 0) -> Any:
+    """A transform as plain data: class and attributes, without random states and addresses."""
+    result: Any = getattr(value, "__qualname__", None) or type(value).__qualname__
+    if isinstance(value, str | int | float | bool | None):
+        # not-a-number is not equal to itself, and equal transforms must have equal descriptions
+        result = "nan" if isinstance(value, float) and math.isnan(value) else value
+    elif isinstance(value, Mapping):
+        result = {str(key): describe(item, depth + 1) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        result = [describe(item, depth + 1) for item in value]
+    elif isinstance(value, np.ndarray | torch.Tensor):
+        result = describe(np.asarray(value).tolist(), depth + 1)
+    elif hasattr(value, "__code__"):
+        result = [value.__qualname__, value.__code__.co_code.hex(), describe(value.__code__.co_consts, depth + 1)]
+    elif hasattr(value, "__dict__") and not isinstance(value, type) and depth < 6:
+        attributes = {
+            key: describe(item, depth + 1)
+            for key, item in vars(value).items()
+            if not isinstance(item, np.random.RandomState)
+        }
+        result = {"class": type(value).__qualname__, **attributes}
+    return result
+
+
+def case_folder(folder: Path, case: Mapping[str, Any]) -> Path:
+    """Where a case is: its name where that is plain, else shortened and told apart by a digest."""
+    name = case_name(case)
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:80].lstrip(".") or "case"
+    return folder / (plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+
+
+def prepared_keys(case: Mapping[str, Any], recipe: Recipe, folder: Path) -> tuple[str, ...]:
+    """The keys of a case that is prepared from these files with these transforms and undamaged; else none.
+
+    Args:
+        case: datalist entry with absolute paths.
+        recipe: what it must have been prepared with.
+        folder: holds the cases' folders.
+    """
+    place = case_folder(folder, case)
+    meta = _stored_meta(place)
+    try:
+        current = meta is not None and meta.get("key") == _state_key(case, recipe)
+    except CaseError:
+        return ()
+    if meta is None or not current or not all(_intact(place / name, known) for name, known in meta["files"].items()):
+        return ()
+    return tuple(meta["keys"])
+
+
+def prepare_case(case: Mapping[str, Any], recipe: Recipe, folder: Path) -> tuple[tuple[str, ...], bool]:
+    """Prepare one case, unless that has been done.
+
+    Args:
+        case: datalist entry with absolute paths.
+        recipe: the transforms.
+        folder: holds the cases' folders.
+
+    Returns:
+        The keys that are stored, and whether they were stored now.
+
+    Raises:
+        CaseError: a file or what the transforms make of it cannot be used.
+    """
+    # cases are worked on side by side; threads within a case would only fight
+    torch.set_num_threads(1)
+    _return_memory()
+    keys = prepared_keys(case, recipe, folder)
+    if keys:
+        return keys, False
+    key = _state_key(case, recipe)
+    try:
+        arrays = _transformed(case, recipe.transforms)
+        fresh = _store(case_folder(folder, case), arrays, key, case_name(case), recipe.dtype)
+    except CaseError:
+        raise
+    except Exception as error:
+        raise _fault(case, error) from error
+    return tuple(arrays), fresh
+
+
+def _files(case: Mapping[str, Any]) -> dict[str, str]:
+    return {key: case[key] for key in PATH_KEYS if case.get(key)}
+
+
+def _state_key(case: Mapping[str, Any], recipe: Recipe) -> str:
+    """Digest of everything that a result depends on; a data set that was moved keeps it."""
+    parts = [recipe.digest, case_name(case)]
+    for key, file in sorted(_files(case).items()):
+        try:
+            stat = os.stat(file)
+            with open(file, "rb") as stream:
+                # the end of a .gz holds the checksum of its content
+                ends = stream.read(4096)
+                stream.seek(max(0, stat.st_size - 4096))
+                ends += stream.read(4096)
+        except (OSError, ValueError) as error:
+            raise CaseError(
+                case_name(case), f"{key} {file} does not exist", "correct its path in the datalist or restore the file"
+            ) from error
+        parts.append(f"{key} {stat.st_size} {stat.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@cache
+def _return_memory(m_mmap_threshold: int = -3, above: int = 4 * 2**20) -> None:
+    """Have glibc give large arrays back when they are freed; it would keep holes of several volumes for later."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(m_mmap_threshold, above)
+
+
+def _transformed(case: Mapping[str, Any], transforms: Sequence[Callable[..., Any]]) -> dict[str, torch.Tensor]:
+    _check_headers(case)
+    data: Any = dict(case)
+    for transform in transforms:
+        data = transform(data)
+    arrays = {key: value for key, value in data.items() if isinstance(value, torch.Tensor) and value.ndim == 4}
+    if not arrays:
+        raise CaseError(case_name(case), "the transforms yield no volume", "check the bundle's train#preprocessing")
+    shapes = {key: tuple(value.shape[1:]) for key, value in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"after the transforms the shapes differ: {shapes}")
+    for key, value in arrays.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{key} has voxels that are NaN or infinite")
+    return arrays
+
+
+def _check_headers(case: Mapping[str, Any]) -> None:
+    """The faults that transforms would not notice, from the headers alone: dimensions and grids."""
+    import nibabel as nib
+
+    headers: dict[str, Any] = {key: nib.load(file) for key, file in _files(case).items()}
+    image = headers["image"]
+    for header in headers.values():
+        if (
+            len(header.shape) != 3
+            or header.shape != image.shape
+            or not np.allclose(header.affine, image.affine, atol=0.05)
+            or not np.isfinite(header.affine).all()
+        ):
+            # reads everything and says what is wrong; what it lets pass may be used
+            _check(case)
+            return
+
+
+def _check(case: Mapping[str, Any]) -> None:
+    with np.errstate(all="ignore"):
+        check_case(case, mask_keys=[key for key in _files(case) if key not in {"image", "label"}])
+
+
+def _fault(case: Mapping[str, Any], error: Exception) -> CaseError:
+    """The error of the check that finds the fault, or one with the first line of the transform's own message."""
+    remedy = "check the case with `python -m scripts check`"
+    try:
+        _check(case)
+    except CaseError as found:
+        return found
+    except Exception:
+        remedy = "export or copy its files again"
+    return CaseError(case_name(case), first_line(error), remedy)
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of what was behind an error; MONAI wraps it in "applying transform …"."""
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    return f"{type(root).__name__}: {str(root).strip().splitlines()[0] if str(root).strip() else ''}".rstrip(": ")
+
+
+def _stored_meta(folder: Path) -> dict[str, Any] | None:
+    """The `meta.json` of a finished case, or None."""
+    try:
+        return dict(json.loads((folder / META_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def _store(folder: Path, arrays: Mapping[str, Any], key: str, case: str, dtype: str, label_key: str = "label") -> bool:
+    """Write the arrays of a case; False if another process had written the same meanwhile, whose result stays.
+
+    Args:
+        folder: of the case; it appears complete or not at all.
+        arrays: key to MetaTensor (C, D, H, W); integers from 0 to 255 are stored as uint8.
+        key: what they depend on.
+        case: its name.
+        dtype: one of `DTYPES`, of arrays that are not whole numbers.
+        label_key: the array whose foreground is sampled, where present.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.parent / f"{PARTIAL}{uuid.uuid4().hex}"
+    partial.mkdir()
+    try:
+        keys, files = {}, {}
+        for name, tensor in arrays.items():
+            array = tensor.detach().cpu()
+            keys[name] = {
+                "dtype": str(array.dtype).removeprefix("torch."),
+                "affine": np.asarray(tensor.affine, dtype=np.float64).tolist(),
+            }
+            compact = _compact(torch.as_tensor(array).as_subclass(torch.Tensor), dtype)
+            files[f"{name}.npy"] = _write(partial / f"{name}.npy", compact)
+        meta = {"case": case, "key": key, "shape": list(next(iter(arrays.values())).shape[1:]), "keys": keys}
+        if label_key in arrays:
+            meta["foreground"], positions = _foreground(np.load(partial / f"{label_key}.npy", mmap_mode="r"))
+            files[FOREGROUND_FILE] = _write(partial / FOREGROUND_FILE, positions)
+        (partial / META_FILE).write_text(json.dumps({**meta, "files": files}), encoding="utf-8")
+        return _commit(partial, folder, key)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(path: Path, array: np.ndarray) -> list[int]:
+    """Size, time and checksum of the file, which is on the disk when its folder gets its name."""
+    with path.open("wb") as stream:
+        np.save(stream, array)
+        stream.flush()
+        os.fsync(stream.fileno())
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, _checksum(path)]
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as stream:
+        while block := stream.read(2**20):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _intact(path: Path, known: Sequence[int]) -> bool:
+    """Whether a file is as it was written; read only if its time says that it was copied or changed."""
+    size, time, checksum = known
+    try:
+        stat = path.stat()
+        if stat.st_size != size or (stat.st_mtime_ns != time and _checksum(path) != checksum):
+            return False
+        if stat.st_mtime_ns != time:
+            # so that a copy is not read again at every start
+            with suppress(OSError):
+                os.utime(path, ns=(time, time))
+    except OSError:
+        return False
+    return True
+
+
+def _commit(partial: Path, folder: Path, key: str) -> bool:
+    meta = _stored_meta(folder)
+    if (
+        meta is not None
+        and meta.get("key") == key
+        and all(_intact(folder / name, known) for name, known in meta["files"].items())
+    ):
+        return False
+    if folder.exists():
+        # a result of other transforms or other files, or a damaged one
+        old = folder.parent / f"{PARTIAL}{uuid.uuid4().hex}"
+        os.rename(folder, old)
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        # a folder cannot replace one that is not empty: somebody else was first
+        if _stored_meta(folder) is None:
+            raise
+        return False
+    return True
+
+
+def _compact(tensor: torch.Tensor, dtype: str) -> np.ndarray:
+    array = tensor.numpy()
+    whole = array.dtype.kind in "bui" or bool((array == np.trunc(array)).all())
+    if whole and array.min() >= 0 and array.max() <= 255:
+        return np.ascontiguousarray(array.astype(np.uint8))
+    if whole and array.dtype.kind in "iu":
+        return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array.astype(dtype))
+
+
+def _foreground(label: np.ndarray) -> tuple[dict[str, dict[str, Any]], np.ndarray]:
+    """Sample voxels of every class; a label of several channels counts channel + 1 as the class."""
+    found: dict[str, dict[str, Any]] = {}
+    chosen: list[np.ndarray] = []
+    generator, row = np.random.default_rng(0), 0
+    flat = label.reshape(label.shape[0], -1)
+    classes = (
+        [(int(v), 0, int(v)) for v in np.unique(flat[0]) if v]
+        if len(flat) == 1
+        else [(channel + 1, channel, None) for channel in range(len(flat))]
+    )
+    for name, channel, value in classes:
+        voxels = np.flatnonzero(flat[channel] == value if value is not None else flat[channel])
+        if not len(voxels):
+            continue
+        count = len(voxels)
+        if count > FOREGROUND_SAMPLES:
+            voxels = np.sort(generator.choice(voxels, FOREGROUND_SAMPLES, replace=False))
+        chosen.append(voxels.astype(np.int64))
+        found[str(name)] = {"voxels": count, "rows": [row, row + len(voxels)]}
+        row += len(voxels)
+    return found, np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
