@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.norms import convert_sync_batchnorm
     from custom_networks.networks.pocketnet import PocketNet
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
+    from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
     from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
+    from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
     from custom_networks.weights import check_weights, load_ensemble, load_pretrained, load_weights, read_weights
 
@@ -67,6 +69,11 @@ _HOME = {
     "PocketNet": "networks.pocketnet",
     "MeanEnsemble": "networks.two_stage",
     "TwoStagePocketNet": "networks.two_stage",
+    "RecordTrainingCases": "provenance",
+    "check_evaluation": "provenance",
+    "check_unseen_cases": "provenance",
+    "TakeOrgand": "transforms.organ",
+    "check_organ_source": "transforms.organ",
     "LoadMappedCropd": "transforms.mapped",
     "LoadMappedd": "transforms.mapped",
     "deterministic_part": "transforms.mapped",

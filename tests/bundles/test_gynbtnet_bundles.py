@@ -192,8 +192,16 @@ def test_external_test_set_needs_no_folds(stage: str, data: Path, trained: dict[
 @pytest.mark.parametrize("stage", STAGES)
 def test_overrides_name_what_exists(stage: str) -> None:
     train, inference = (json.loads(Path(configs(stage, name)[0]).read_text()) for name in ("train", "inference"))
-    added = {"backend", "train#sampler", "validate#sampler", "finalize", "section", "ckpt_path"}
-    added |= {"folds", "fold_weights", "fold_network", "train#dataloader#sampler", "validate#dataloader#sampler"}
+    added = {"backend", "train#sampler", "validate#sampler", "finalize", "section", "ckpt_path", "allow_training_cases"}
+    added |= {
+        "folds",
+        "folds_dir",
+        "fold_weights",
+        "fold_network",
+        "train#dataloader#sampler",
+        "validate#dataloader#sampler",
+    }
+    added |= {"validate#handlers#0#_disabled_"}
     # the process group's id must not be anything else's
     assert "backend" not in train
     for path in (bundle(stage) / "configs").glob("*.json"):
@@ -358,6 +366,38 @@ def test_ensemble(stage: str, data: Path, trained: dict[str, Path], tmp_path: Pa
     pair, one = (nib.load(tmp_path / f / "c3_pred.nii.gz").get_fdata() for f in ("out", "one"))
     # the mean of two equal networks is that network
     assert (pair == one).mean() > 0.999
+
+
+@pytest.mark.parametrize("stage", SUPERVISED)
+def test_an_ensemble_is_evaluated_on_held_out_cases(
+    stage: str, data: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    paths = [str(trained[stage] / "model.pt")] * 2
+    names = ("train", "small", "evaluate", "ensemble", "ensemble_evaluate")
+    values = {**SIZE, **places(data, tmp_path), "folds": 2, "fold_weights": paths}
+    run(stage, *names, **values)
+    assert [p.name for p in (tmp_path / "out/predictions").iterdir()] == ["c3_pred.nii.gz"]
+    alone = {**SIZE, **places(data, trained[stage]), "output_dir": str(tmp_path / "one"), "section": "testing"}
+    run(stage, "train", "small", "evaluate", **alone)
+    pair, one = ((tmp_path / place / "val_dice_raw.csv").read_text().splitlines()[1] for place in ("out", "one"))
+    assert float(pair.split(",")[-1]) == pytest.approx(float(one.split(",")[-1]), abs=0.01)
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, *names, **values, section="validation", fold=1)
+    assert "they were trained on" in cause(caught)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_evaluation_of_what_was_trained_on_is_refused(
+    stage: str, data: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    values = {**SIZE, **places(data, trained[stage]), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, "train", "small", "evaluate", **values, fold=1)
+    assert "they were trained on 2 of the 2 cases to score" in cause(caught)
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, "train", "small", "evaluate", **values, section="test")
+    assert cause(caught).startswith("option --section: 'test' is no section")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ def place_weights(command: Command, house: Path, variant: str, trains: bool) -> 
     stage, folder = command.stage, house / "bundles" / command.stage
     places = [] if trains else [folder / "models" / "model.pt"]
     if "configs/ensemble.json" in command.files:
-        places = [folder / "folds" / str(fold) / "model.pt" for fold in range(5)]
+        places = [folder / "FOLDS" / f"fold{fold}" / "final.pt" for fold in range(5)]
     for place in places:
         weights(house, stage, place, variant)
     if stage in PREVIOUS:
@@ -312,5 +312,5 @@ def test_what_the_text_mentions_exists(stage: str) -> None:
     assert named
     assert set(named) <= ids | {"n"}
     for name in re.findall(r"`((?:configs/)?[a-z_]+\.json)`", text):
-        other = {"datalist.json", "plan.json"}
+        other = {"datalist.json", "plan.json", "training_cases.json"}
         assert name in other or (REPO / "bundles" / stage / "configs" / Path(name).name).is_file(), name

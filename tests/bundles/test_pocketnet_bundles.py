@@ -63,10 +63,11 @@ def write_case(folder: Path, name: str, grid: str, rng: np.random.Generator) -> 
     distance = np.linalg.norm(points - centre, axis=-1)
     label = np.where(distance < 8, 2, np.where(distance < 20, 1, 0)).astype(np.uint8)
     image = (100 + 150 * label + rng.normal(0, 20, shape)).astype(np.int16)
-    for kind, array in (("images", image), ("labels", label)):
+    for kind, array in (("images", image), ("labels", label), ("organs", (label > 0).astype(np.uint8))):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(array, affine(grid)), folder / kind / f"{name}.nii.gz")
-    return {"case": name, "patient": name, "image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"}
+    files = {kind: f"{kind}s/{name}.nii.gz" for kind in ("image", "label", "organ")}
+    return {"case": name, "patient": name, **files}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     grids = ("axial", "sagittal", "oblique", "flipped", "axial")
     cases = [write_case(folder, f"p{i}", grid, rng) | {"fold": i % 2} for i, grid in enumerate(grids)]
-    testing = [{k: v for k, v in cases[i].items() if k != "fold"} for i in range(4)]
+    # the same images under other patients: weights are not scored on patients that they were trained on
+    testing = [{**cases[i], "patient": f"test{i}"} for i in range(4)]
+    for case in testing:
+        del case["fold"], case["organ"]
     content = {"labels": {"0": "background", "1": "organ", "2": "tumor"}, "training": cases, "testing": testing}
     (folder / "datalist.json").write_text(json.dumps(content))
     return folder
@@ -118,7 +122,7 @@ def test_model_is_a_flat_state_dict_and_resume_state_is_apart(trained, name):
     assert {k.split(".")[0] for k in weights} >= (
         {"organ", "tumor"} if name == "tumor_pocketnet" else {"encoder", "head"}
     )
-    assert [f.name for f in (trained[name] / "models").iterdir()] == ["model.pt"]
+    assert sorted(f.name for f in (trained[name] / "models").iterdir()) == ["model.pt", "training_cases.json"]
     assert torch.load(trained[name] / "out/resume.pt", weights_only=True)["epoch"] == 2
 
 
@@ -186,7 +190,7 @@ def test_train_evaluate_and_inference_preprocess_identically(data, name):
             parser.read_config([f"configs/{c}.json" for c in configs])
             parser.update({**TINY, "dataset_dir": str(data)})
             key = "preprocessing" if configs == ["inference"] else "validate#preprocessing"
-            case = {"image": str(data / "images/p2.nii.gz"), "label": str(data / "labels/p2.nii.gz")}
+            case = {kind: str(data / f"{kind}s/p2.nii.gz") for kind in ("image", "label", "organ")}
             images.append(parser.get_parsed_content(key)(case)["image"][:1])
         for other in images[1:]:
             assert torch.equal(images[0], other)
@@ -195,7 +199,6 @@ def test_train_evaluate_and_inference_preprocess_identically(data, name):
         parser = ConfigParser()
         parser.read_config("configs/train.json")
         parser.update({**TINY, "dataset_dir": str(data), "train#random_transforms": []})
-        case = {"image": str(data / "images/p2.nii.gz"), "label": str(data / "labels/p2.nii.gz")}
         assert torch.equal(parser.get_parsed_content("train#preprocessing")(case)["image"][:1], images[0])
     finally:
         os.chdir(ROOT)
@@ -269,6 +272,7 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     if any("default_column" in c for c in configs):
         tiny.pop("deep_supervision_weights")
     places = {"DATA": str(data), "IMAGES": str(data / "images"), "ORGAN/model.pt": str(tmp_path / "organ.pt")}
+    places["FOLDS"] = str(tmp_path / "FOLDS")
     options = {**tiny, "epochs": 1, "output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
     options |= {key: places.get(value, value) for key, value in given.items()}
     if "fold" in options:
@@ -293,8 +297,9 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     if any("ensemble" in c for c in configs):
         fold = parser.get_parsed_content("fold_network" if name == "organ_pocketnet" else "network_def")
         single = fold() if name == "organ_pocketnet" else type(fold)(fold.organ.networks[0], fold.tumor.networks[0])
-        torch.save(single.state_dict(), weights)
-        options["fold_weights"] = [str(weights)] * 5
+        for i in range(5):
+            (tmp_path / f"FOLDS/fold{i}").mkdir(parents=True)
+            torch.save(single.state_dict(), tmp_path / f"FOLDS/fold{i}/final.pt")
 
     verb = words[-1]
     if verb == "network_def":
@@ -357,21 +362,89 @@ def test_early_stopping_stops(data, tmp_path):
     assert content["early_stop"]["counter"] == 2
 
 
+def five_folds(trained: Path, folder: Path) -> Path:
+    """A folder as cross-validation leaves it, with the same weights in every fold."""
+    for fold in range(5):
+        (folder / f"fold{fold}").mkdir(parents=True)
+        for file, kept in (("model.pt", "final.pt"), ("training_cases.json", "training_cases.json")):
+            (folder / f"fold{fold}" / kept).write_bytes((trained / "models" / file).read_bytes())
+    return folder
+
+
 @pytest.mark.parametrize("name", BUNDLES)
 def test_ensemble_of_five_folds(trained, data, tmp_path, name):
-    for fold in range(5):
-        place = tmp_path / f"folds/{fold}"
-        place.mkdir(parents=True)
-        (place / "model.pt").write_bytes((trained[name] / "models/model.pt").read_bytes())
-    files = [str(tmp_path / f"folds/{i}/model.pt") for i in range(5)]
+    folds = str(five_folds(trained[name], tmp_path / "folds"))
     options = settings(name, data / "images", tmp_path)
-    bundle_run(name, ["inference", "ensemble"], **options | {"fold_weights": files})
+    bundle_run(name, ["inference", "ensemble"], **options, folds_dir=folds)
     alone = tmp_path / "alone"
     weights = str(trained[name] / "models/model.pt")
     bundle_run(name, ["inference"], **options | {"output_dir": str(alone), "ckpt_path": weights})
     # five times the same network decides as that network does, up to ties of rounding
     for (_, a), (_, b) in zip(predictions(tmp_path / "out").items(), predictions(alone).items(), strict=True):
         assert np.mean(np.asanyarray(a.dataobj) == np.asanyarray(b.dataobj)) > 0.98
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_an_ensemble_is_evaluated_on_held_out_cases(trained, data, tmp_path, name):
+    folds = str(five_folds(trained[name], tmp_path / "folds"))
+    configs = ["train", "evaluate", "ensemble", "ensemble_evaluate"]
+    options = settings(name, data, tmp_path, folds_dir=folds)
+    bundle_run(name, configs, **options)
+    alone = options | {"output_dir": str(tmp_path / "alone"), "ckpt_path": str(trained[name] / "models/model.pt")}
+    bundle_run(name, ["train", "evaluate"], **alone, section="testing")
+    tables = [(tmp_path / place / "val_dice_raw.csv").read_text().splitlines()[1:] for place in ("out", "alone")]
+    assert len(tables[0]) == 4
+    for row, other in zip(*tables, strict=True):
+        assert float(row.split(",")[-1]) == pytest.approx(float(other.split(",")[-1]), abs=0.02)
+    with pytest.raises(Exception) as info:  # noqa: PT011  (monai.bundle wraps it)
+        bundle_run(name, configs, **options, section="validation", fold=1)
+    assert "they were trained on" in str(cause(info.value))
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fold": 1}, "they were trained on 2 of the 2 cases to score, such as p1; pass the --fold they were trained"),
+        ({"section": "test"}, "option --section: 'test' is no section; pass one of validation, testing"),
+        (
+            {"fold": 1, "allow_training_cases": "true"},
+            "option --allow_training_cases: 'true' is neither True nor False",
+        ),
+    ],
+)
+def test_an_evaluation_of_what_was_trained_on_is_refused(trained, data, tmp_path, name, change, message):
+    weights = str(trained[name] / "models/model.pt")
+    with pytest.raises(Exception) as info:  # noqa: PT011  (monai.bundle wraps it)
+        bundle_run(name, ["train", "evaluate"], **settings(name, data, tmp_path, ckpt_path=weights, **change))
+    assert message in str(cause(info.value))
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_cases_are_scored_where_that_is_said(trained, data, tmp_path):
+    weights = str(trained["organ_pocketnet"] / "models/model.pt")
+    options = settings("organ_pocketnet", data, tmp_path, ckpt_path=weights, fold=1, allow_training_cases=True)
+    bundle_run("organ_pocketnet", ["train", "evaluate"], **options)
+    assert len(predictions(tmp_path / "out/predictions")) == 2
+
+
+def test_the_organ_mask_comes_from_where_the_configuration_says(trained, data, tmp_path):
+    content = json.loads((data / "datalist.json").read_text())
+    for case in content["training"]:
+        for kind in ("image", "label", "organ"):
+            case[kind] = str(data / case[kind])
+        if case["case"] != "p0":
+            del case["organ"]
+    content["testing"] = []
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    organ = trained["organ_pocketnet"] / "models/model.pt"
+    options = settings("tumor_pocketnet", data, tmp_path, organ, datalist=str(tmp_path / "datalist.json"), epochs=1)
+    with pytest.raises(Exception) as info:  # noqa: PT011  (monai.bundle wraps it)
+        bundle_run("tumor_pocketnet", ["train"], **options)
+    assert str(cause(info.value)).startswith("p1: it and 3 more of 5 cases name no organ; make out-of-fold masks")
+    assert not (tmp_path / "models").exists()
+    bundle_run("tumor_pocketnet", ["train"], **options, organ_source="label")
+    assert (tmp_path / "models/model.pt").is_file()
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -526,7 +599,7 @@ def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path
     cases = json.loads((data / "datalist.json").read_text())
     # one step an epoch: two training cases, of which both ways see both; validation cases are the others
     cases["training"] = [
-        {**c, "fold": int(i > 1), "image": str(data / c["image"]), "label": str(data / c["label"])}
+        {**c, "fold": int(i > 1), **{kind: str(data / c[kind]) for kind in ("image", "label", "organ")}}
         for i, c in enumerate(cases["training"])
     ]
     (tmp_path / "datalist.json").write_text(json.dumps(cases))
