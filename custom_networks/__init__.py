@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         fold_split,
         inference_cases,
         read_datalist,
-        read_volume,
     )
     from custom_networks.errors import CaseError, report_case_errors
     from custom_networks.handlers import ResumeTraining
@@ -33,6 +32,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
+    from custom_networks.volumes import read_label, read_volume
     from custom_networks.weights import check_weights, load_ensemble, load_pretrained, load_weights, read_weights
 
 # imported when first asked for: torch and MONAI take many seconds, and most of the scripts need neither
@@ -46,7 +46,6 @@ _HOME = {
     "fold_split": "data",
     "inference_cases": "data",
     "read_datalist": "data",
-    "read_volume": "data",
     "CaseError": "errors",
     "report_case_errors": "errors",
     "ResumeTraining": "handlers",
@@ -56,6 +55,8 @@ _HOME = {
     "ParameterNormLoss": "losses",
     "SurfaceMetric": "metrics",
     "surface_metrics": "metrics",
+    "read_label": "volumes",
+    "read_volume": "volumes",
     "check_weights": "weights",
     "load_ensemble": "weights",
     "load_pretrained": "weights",

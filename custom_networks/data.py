@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
+from custom_networks.volumes import GRID_TOLERANCE, corner_distance, read_label, read_volume
 
 PATH_KEYS = ("image", "label", "organ", "pred")
 
@@ -150,68 +149,6 @@ def fold_split(cases: Sequence[dict[str, Any]], fold: int) -> tuple[list[dict[st
     return train, val
 
 
-def read_volume(path: str | Path, case: str, what: str = "image") -> tuple[np.ndarray, np.ndarray]:
-    """Read a NIfTI file completely, or say in one sentence why that cannot be done.
-
-    Args:
-        path: the file.
-        case: the case's name, for the message.
-        what: `image` or `label`, for the message.
-
-    Returns:
-        The voxels (X, Y, Z) with scaling applied, and the 4x4 affine in mm.
-
-    Raises:
-        CaseError: missing, empty, truncated, not NIfTI, not 3-D, or with a spacing that is not positive and finite.
-    """
-    import nibabel as nib
-
-    file = Path(path)
-    if not file.is_file():
-        raise CaseError(case, f"{what} {file} does not exist", "correct its path in the datalist or restore the file")
-    if file.stat().st_size == 0:
-        raise CaseError(case, f"{what} {file} is empty", "export or copy it again")
-    try:
-        nifti: Any = nib.load(file)
-        _check_spacing(nifti, file, case, what)
-        if len(nifti.shape) != 3:
-            raise CaseError(
-                case, f"{what} {file} is {len(nifti.shape)}-D {nifti.shape}, not 3-D", "store one 3-D volume per file"
-            )
-        voxels = np.asanyarray(nifti.dataobj)
-    except CaseError:
-        raise
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CaseError(
-            case, f"{what} {file} cannot be read and is damaged or not NIfTI ({reason})", "export or copy it again"
-        ) from error
-    return voxels, np.asarray(nifti.affine, dtype=np.float64)
-
-
-def _check_spacing(nifti: Any, file: Path, case: str, what: str) -> None:
-    import nibabel as nib
-
-    spacing = np.asarray(nib.affines.voxel_sizes(nifti.affine), dtype=np.float64)
-    if isinstance(nifti.header, nib.Nifti1Header):
-        # nibabel repairs zero and negative spacings silently while loading; the file itself is what counts
-        opener = gzip.open if file.suffix == ".gz" else open
-        with opener(file, "rb") as stream:
-            raw = type(nifti.header).from_fileobj(stream, check=False)
-        stored = np.asarray(raw["pixdim"][1:4], dtype=np.float64)
-        spacing = np.where(np.isfinite(stored) & (stored > 0), spacing, stored)
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        shown = " x ".join(f"{s:g}" for s in spacing)
-        raise CaseError(case, f"{what} {file} has spacing {shown} mm", "correct the header or export it again")
-
-
 def check_case(
     case: Mapping[str, Any],
     labels: Sequence[int] | None = None,
@@ -245,7 +182,7 @@ def check_case(
     for key in (label_key, *mask_keys):
         if not case.get(key):
             continue
-        mask, mask_affine = read_volume(case[key], name, key)
+        mask, mask_affine = read_label(case[key], name, key)
         _check_grid(name, key, case, image_key, (image.shape, affine), (mask.shape, mask_affine))
         _check_labels(mask, name, key, case[key], labels if key == label_key else None)
         masks[key] = mask
@@ -278,10 +215,8 @@ def _check_grid(
     remedy = "resample the mask onto the image's grid"
     if image[0] != mask[0]:
         raise CaseError(name, f"{key} {case[key]} has shape {mask[0]}, image {case[image_key]} {image[0]}", remedy)
-    # the farthest corner may differ by a tenth of a voxel, more than rounding in any header
-    corners = np.array([[0, 0, 0, 1], [*(s - 1 for s in image[0]), 1]], dtype=np.float64).T
-    shift = float(np.abs((image[1] - mask[1]) @ corners)[:3].max())
-    if shift > 0.1 * float(np.linalg.norm(image[1][:3, :3], axis=0).min()):
+    shift = corner_distance(image[1], mask[1], image[0])
+    if shift > GRID_TOLERANCE * float(np.linalg.norm(image[1][:3, :3], axis=0).min()):
         raise CaseError(
             name,
             f"{key} {case[key]} and image {case[image_key]} lie on different grids (apart by {shift:.2f} mm)",
@@ -291,10 +226,6 @@ def _check_grid(
 
 def _check_labels(mask: np.ndarray, name: str, key: str, file: str, labels: Sequence[int] | None) -> None:
     values = np.unique(mask)
-    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.equal(values, np.round(values)).all()):
-        raise CaseError(
-            name, f"{key} {file} holds values that are not whole numbers", "store one whole number per class"
-        )
     unknown = [int(v) for v in values if labels is not None and int(v) not in labels]
     if unknown:
         raise CaseError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks import CaseError, check_case, read_volume
+from custom_networks import CaseError, check_case, read_label, read_volume
 from scripts.core.datalist import Case
 
 
@@ -34,18 +34,18 @@ def one_sentence(case: str, what: str) -> Iterator[None]:
 
 
 def read(path: str, case: str, what: str = "image") -> tuple[np.ndarray, np.ndarray]:
-    """`custom_networks.read_volume`, with every failure as a CaseError.
+    """`custom_networks.read_volume`, with every failure as a CaseError; anything but an image is read as a label.
 
     Args:
         path: the file.
         case: the case's name.
-        what: `image` or `label`.
+        what: `image`, or `label` or another mask, whose voxels are whole numbers.
 
     Returns:
         Voxels (X, Y, Z) and affine.
     """
     with one_sentence(case, f"{what} {path}"), np.errstate(all="ignore"):
-        return read_volume(path, case, what)
+        return read_volume(path, case) if what == "image" else read_label(path, case, what)
 
 
 def check_files(case: Case, labels: Sequence[int] | None = None, mask_keys: Sequence[str] = ()) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from custom_networks.data import case_name, read_volume
+from custom_networks import case_name, read_volume
 from custom_networks.errors import CaseError
 from custom_networks.metrics import surface_metrics
 

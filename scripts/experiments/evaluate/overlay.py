@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from custom_networks.data import case_name, read_volume
+from custom_networks import case_name, read_volume
 from scripts.core.look import COLOURS
 from scripts.experiments.evaluate.measure import Classes, read_pair, region
 
