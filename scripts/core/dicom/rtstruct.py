@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scripts.core.dicom.volume import numbers
-from scripts.data.dicom.scan import value_of
+from scripts.core.dicom.dataset import items, numbers, read_dataset, value_of
 
 CLOSED = {"CLOSED_PLANAR", "CLOSED_PLANAR_XOR", "CLOSEDPLANAR_XOR"}
 
@@ -46,23 +44,6 @@ class Structures:
     frames: set[str] = field(default_factory=set)
 
 
-def items(dataset: Any, *names: str) -> Iterator[Any]:
-    """Items of nested sequences, none where a sequence is absent or damaged."""
-    if not names:
-        yield dataset
-        return
-    value = value_of(dataset, names[0])
-    if value is None or isinstance(value, str | bytes):
-        return
-    try:
-        nested = list(value)
-    except TypeError:
-        return
-    for item in nested:
-        if hasattr(item, "get"):
-            yield from items(item, *names[1:])
-
-
 def _whole(value: Any) -> int | None:
     try:
         return int(str(value))
@@ -82,9 +63,7 @@ def read_rtstruct(file: Path) -> Structures:
     Raises:
         Exception: whatever pydicom raises for a file that is damaged; the caller reports the type only.
     """
-    import pydicom
-
-    dataset = pydicom.dcmread(file)
+    dataset = read_dataset(file)
     found = Structures(file, [])
     rois: dict[int, Roi] = {}
     for item in items(dataset, "StructureSetROISequence"):

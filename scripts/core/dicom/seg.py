@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
+from scripts.core.dicom.dataset import items, read_dataset, value_of
 from scripts.core.dicom.rasterise import Mask
-from scripts.core.dicom.rtstruct import Roi, Structures, items
-from scripts.data.dicom.scan import value_of
+from scripts.core.dicom.rtstruct import Roi, Structures
 
 
 def read_seg(file: Path) -> Structures:
@@ -25,9 +25,7 @@ def read_seg(file: Path) -> Structures:
     Raises:
         Exception: whatever pydicom raises for a file that is damaged; the caller reports the type only.
     """
-    import pydicom
-
-    dataset = pydicom.dcmread(file, stop_before_pixels=True)
+    dataset = read_dataset(file, pixels=False)
     found = Structures(file, [], seg=True)
     for item in items(dataset, "SegmentSequence"):
         number = value_of(item, "SegmentNumber")

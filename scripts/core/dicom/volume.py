@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
-from scripts.data.dicom.scan import value_of
+from scripts.core.dicom.dataset import EXPORT, numbers, read_dataset, value_of
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-EXPORT = "export the series again, complete and unchanged"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Slice:
 
 
 @dataclass
-class Volume:
+class SeriesVolume:
     """A stack of slices.
 
     Attributes:
@@ -48,15 +47,6 @@ class Volume:
     def ras(self) -> np.ndarray:
         """4x4 matrix from voxel index to mm in NIfTI's RAS+."""
         return np.asarray(LPS_TO_RAS @ self.affine)
-
-
-def numbers(value: Any, count: int) -> np.ndarray | None:
-    """`count` finite numbers out of a DICOM value, or None."""
-    try:
-        found = np.asarray([float(v) for v in value], dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-    return found if found.shape == (count,) and np.isfinite(found).all() else None
 
 
 def _slice(case: str, dataset: Any, file: Path) -> Slice:
@@ -167,7 +157,7 @@ def _check_gaps(case: str, gaps: np.ndarray) -> None:
     )
 
 
-def read_volume(case: str, files: Sequence[Path]) -> tuple[Volume, list[str]]:
+def read_series(case: str, files: Sequence[Path]) -> tuple[SeriesVolume, list[str]]:
     """Read a series.
 
     Args:
@@ -180,13 +170,11 @@ def read_volume(case: str, files: Sequence[Path]) -> tuple[Volume, list[str]]:
     Raises:
         CaseError: see `order_slices`; also multi-frame or colour images, and pixels that cannot be read.
     """
-    import pydicom
-
     read: dict[str, Any] = {}
     slices = []
     for file in files:
         try:
-            dataset = pydicom.dcmread(file)
+            dataset = read_dataset(file)
         except Exception as error:  # the error's own text may hold header values
             raise CaseError(case, f"a file cannot be read ({type(error).__name__})", EXPORT) from None
         if value_of(dataset, "NumberOfFrames") not in (None, "", 1, "1"):
@@ -212,7 +200,7 @@ def read_volume(case: str, files: Sequence[Path]) -> tuple[Volume, list[str]]:
     array = np.stack(planes, axis=-1).swapaxes(0, 1)
     if not np.isfinite(array).all():
         raise CaseError(case, "it holds grey values that are not finite", EXPORT)
-    return Volume(_narrow(array), affine, notes), [s.sop for s in ordered]
+    return SeriesVolume(_narrow(array), affine, notes), [s.sop for s in ordered]
 
 
 def _pixels(case: str, dataset: Any, one: Slice) -> tuple[np.ndarray, tuple[float, float]]:

@@ -13,7 +13,7 @@ from scripts.data.cohorts.totalsegmentator import CLASSES_V1, SPLITS, import_tot
 from scripts.data.dicom.choose import Wanted
 from scripts.data.dicom.import_dicom import import_tree, whole
 from scripts.data.dicom.labels import parse_labels
-from scripts.data.dicom.outcome import IMPORTED, REFUSED, Outcome, summary, write_report
+from scripts.data.dicom.outcome import IMPORTED, REFUSED, ImportOutcome, summary, write_report
 
 
 def import_cohort(
@@ -96,7 +96,7 @@ def import_cohort(
     return 0 if cases else 1
 
 
-def _refuse_unknown(outcomes: list[Outcome], splits: dict[str, str]) -> None:
+def _refuse_unknown(outcomes: list[ImportOutcome], splits: dict[str, str]) -> None:
     for one in outcomes:
         if one.outcome == IMPORTED and one.case not in splits:
             one.outcome, one.finding = REFUSED, "meta.csv does not name it"

@@ -16,7 +16,7 @@ import numpy as np
 from custom_networks.errors import CaseError
 from scripts.core.files import atomic_file
 from scripts.data.cohorts.sets import Cohort
-from scripts.data.dicom.outcome import LEFT_OUT, Outcome, refused
+from scripts.data.dicom.outcome import LEFT_OUT, ImportOutcome, refused
 from scripts.data.dicom.scan import parallel
 
 
@@ -101,7 +101,7 @@ def read_geometry(case: str, file: Path) -> tuple[Any, tuple[int, ...], np.ndarr
     return image, shape, affine
 
 
-def geometry(outcome: Outcome, shape: tuple[int, ...], affine: np.ndarray) -> Outcome:
+def geometry(outcome: ImportOutcome, shape: tuple[int, ...], affine: np.ndarray) -> ImportOutcome:
     """Add size, spacing and orientation to an outcome."""
     import nibabel as nib
 
@@ -111,17 +111,19 @@ def geometry(outcome: Outcome, shape: tuple[int, ...], affine: np.ndarray) -> Ou
     return outcome
 
 
-def _import(job: NiftiJob) -> Outcome:
+def _import(job: NiftiJob) -> ImportOutcome:
     try:
         _, shape, affine = read_geometry(job.case, job.file)
         image = place_image(job.case, job.file, job.output_dir, job.copy)
     except CaseError as error:
         return refused(job.case, job.patient, error.problem, error.remedy)
-    outcome = Outcome(job.case, job.patient, entry={"case": job.case, "patient": job.patient, "image": image})
+    outcome = ImportOutcome(job.case, job.patient, entry={"case": job.case, "patient": job.patient, "image": image})
     return geometry(outcome, shape, affine)
 
 
-def import_nifti(key: str, cohort: Cohort, source: Path, output_dir: Path, copy: bool, workers: int) -> list[Outcome]:
+def import_nifti(
+    key: str, cohort: Cohort, source: Path, output_dir: Path, copy: bool, workers: int
+) -> list[ImportOutcome]:
     """Find the scans of a set, wherever its archives were unpacked below a folder.
 
     Args:
@@ -159,12 +161,18 @@ def import_nifti(key: str, cohort: Cohort, source: Path, output_dir: Path, copy:
             jobs.append(NiftiJob(case, patient, found[scan], output_dir, copy))
     outcomes = parallel(_import, jobs, workers, "cases")
     if surplus:
-        outcomes.append(Outcome("", "", LEFT_OUT, f"{surplus} scans, because the paper's set ends at {cohort.numbers}"))
+        outcomes.append(
+            ImportOutcome("", "", LEFT_OUT, f"{surplus} scans, because the paper's set ends at {cohort.numbers}")
+        )
     if copies:
-        outcomes.append(Outcome("", "", LEFT_OUT, f"{copies} files, because a file of the same name was found before"))
+        outcomes.append(
+            ImportOutcome("", "", LEFT_OUT, f"{copies} files, because a file of the same name was found before")
+        )
     missing = sorted(set(range(1, cohort.numbers + 1)) - {int(patient.rsplit("_", 1)[1]) for patient in scans})
     if missing:
-        outcomes.append(Outcome("", "", LEFT_OUT, f"{len(missing)} scans are not in the folder: {_spans(missing)}"))
+        outcomes.append(
+            ImportOutcome("", "", LEFT_OUT, f"{len(missing)} scans are not in the folder: {_spans(missing)}")
+        )
     return outcomes
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from custom_networks.errors import CaseError
 from scripts.core.files import write_nifti
 from scripts.data.cohorts.nifti_sets import geometry, place_image, read_geometry
-from scripts.data.dicom.outcome import Outcome, refused
+from scripts.data.dicom.outcome import ImportOutcome, refused
 from scripts.data.dicom.scan import parallel
 
 CLASSES_V1: tuple[str, ...] = (
@@ -177,7 +177,7 @@ def find_subjects(source: Path) -> list[Path]:
 
 def import_totalsegmentator(
     source: Path, output_dir: Path, allow_missing: bool, copy: bool, workers: int
-) -> list[Outcome]:
+) -> list[ImportOutcome]:
     """Merge the masks of every subject.
 
     Args:
@@ -194,7 +194,7 @@ def import_totalsegmentator(
     return parallel(_import, jobs, workers, "subjects")
 
 
-def _import(job: SubjectJob) -> Outcome:
+def _import(job: SubjectJob) -> ImportOutcome:
     case = job.folder.name
     try:
         return _merge(job, case)
@@ -204,7 +204,7 @@ def _import(job: SubjectJob) -> Outcome:
         return refused(case, case, f"it cannot be imported ({type(error).__name__})", "download it again")
 
 
-def _merge(job: SubjectJob, case: str) -> Outcome:
+def _merge(job: SubjectJob, case: str) -> ImportOutcome:
     masks = {p.name.removesuffix(".nii.gz"): p for p in (job.folder / "segmentations").glob("*.nii.gz")}
     missing = [name for name in CLASSES_V1 if name not in masks]
     if missing and len(ONLY_V2 & masks.keys()) > len(ONLY_V2) // 2:
@@ -251,7 +251,7 @@ def _merge(job: SubjectJob, case: str) -> Outcome:
         "image": place_image(case, job.folder / "ct.nii.gz", job.output_dir, job.copy),
         "label": f"labels/{case}.nii.gz",
     }
-    return geometry(Outcome(case, case, notes=notes, entry={**entry}), shape, affine)
+    return geometry(ImportOutcome(case, case, notes=notes, entry={**entry}), shape, affine)
 
 
 def published_split(source: Path) -> dict[str, str]:

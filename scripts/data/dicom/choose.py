@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.rtstruct import Structures, read_rtstruct
 from scripts.core.dicom.seg import read_seg
-from scripts.data.dicom.convert import TABLE_HINT, Job, LabelSource
+from scripts.data.dicom.convert import TABLE_HINT, Conversion, LabelSource
 from scripts.data.dicom.labels import LabelRule
-from scripts.data.dicom.outcome import LEFT_OUT, Outcome, refused
+from scripts.data.dicom.outcome import LEFT_OUT, ImportOutcome, refused
 from scripts.data.dicom.pseudonyms import PseudonymTable
-from scripts.data.dicom.scan import NOT_IMAGES, Header, Series, Tree, parallel, silent_dicom, unwanted
+from scripts.data.dicom.scan import NOT_IMAGES, Header, Series, Tree, parallel, unwanted
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Wanted:
     axial: bool = False
 
 
-def plan_jobs(
+def choose_cases(
     tree: Tree, wanted: Wanted, table: PseudonymTable, output_dir: Path, workers: int
-) -> tuple[list[Job], list[Outcome]]:
+) -> tuple[list[Conversion], list[ImportOutcome]]:
     """Choose the series and find their structure sets.
 
     Args:
@@ -43,7 +44,7 @@ def plan_jobs(
         workers: processes.
 
     Returns:
-        A job per case, in the order of patients and dates, and the outcomes that are known without reading pixels.
+        A conversion per case, in the order of patients and dates, and the outcomes that are known without reading pixels.
     """
     chosen, outcomes = _choose(tree, wanted, table)
     for file in tree.damaged:
@@ -66,7 +67,7 @@ def plan_jobs(
         )
     structures, faults = _structures(tree, wanted, table, workers) if wanted.rules else ([], [])
     outcomes += faults
-    jobs, undrawn = [], 0
+    conversions, undrawn = [], 0
     for series in chosen:
         mine, notes = _belonging(series, structures, chosen, tree)
         rois = [f"#{roi.number} rgb{roi.colour} {roi.name}" for one in mine for roi in one.rois]
@@ -89,11 +90,11 @@ def plan_jobs(
         if not series["PatientID"]:
             notes.append("it has no patient identity; check that patients are told apart")
         sources = _sources(case, patient, mine, wanted, notes)
-        if isinstance(sources, Outcome):
+        if isinstance(sources, ImportOutcome):
             outcomes.append(sources)
             continue
-        jobs.append(
-            Job(
+        conversions.append(
+            Conversion(
                 case,
                 patient,
                 tuple(series.files),
@@ -106,11 +107,11 @@ def plan_jobs(
             )
         )
     if undrawn:
-        outcomes.append(Outcome("", "", LEFT_OUT, f"{undrawn} series, because no RTSTRUCT or SEG refers to it"))
-    return jobs, outcomes
+        outcomes.append(ImportOutcome("", "", LEFT_OUT, f"{undrawn} series, because no RTSTRUCT or SEG refers to it"))
+    return conversions, outcomes
 
 
-def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Series], list[Outcome]]:
+def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Series], list[ImportOutcome]]:
     chosen, reasons = [], Counter[str]()
     for series in tree.series.values():
         if series["Modality"].upper() in NOT_IMAGES:
@@ -122,9 +123,9 @@ def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Ser
             reasons[reason] += 1
             table.describe(series.uid, folder=str(series.files[0].parent), left_out=reason)
     chosen.sort(key=lambda s: (s.patient_key, s["StudyDate"], s["StudyTime"], s["StudyInstanceUID"], s.uid))
-    outcomes = [Outcome("", "", LEFT_OUT, f"{n} series, because {reason}") for reason, n in reasons.items()]
+    outcomes = [ImportOutcome("", "", LEFT_OUT, f"{n} series, because {reason}") for reason, n in reasons.items()]
     if not chosen and not outcomes and tree.series:
-        outcomes.append(Outcome("", "", LEFT_OUT, "the folder holds structure sets but no images"))
+        outcomes.append(ImportOutcome("", "", LEFT_OUT, "the folder holds structure sets but no images"))
     return chosen, outcomes
 
 
@@ -142,7 +143,7 @@ def _read(header: Header) -> Structures | None:
 
 def _structures(
     tree: Tree, wanted: Wanted, table: PseudonymTable, workers: int
-) -> tuple[list[Structures], list[Outcome]]:
+) -> tuple[list[Structures], list[ImportOutcome]]:
     headers = [h for s in tree.series.values() if s["Modality"].upper() in NOT_IMAGES for h in s.headers]
     if wanted.structure_set:
         pattern = re.compile(wanted.structure_set, re.IGNORECASE)
@@ -196,7 +197,7 @@ def _belonging(
 
 def _sources(
     case: str, patient: str, mine: Sequence[Structures], wanted: Wanted, notes: list[str]
-) -> list[LabelSource] | Outcome:
+) -> list[LabelSource] | ImportOutcome:
     sources: list[LabelSource] = []
     for rule in wanted.rules:
         matching = [(one, [roi for roi in one.rois if rule.matches(roi)]) for one in mine]

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from custom_networks.errors import CaseError
+from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.rasterise import Mask, contours_to_mask
 from scripts.core.dicom.rtstruct import read_rtstruct
 from scripts.core.dicom.seg import segment_to_mask
-from scripts.core.dicom.volume import Volume, read_volume
+from scripts.core.dicom.volume import SeriesVolume, read_series
 from scripts.core.files import write_nifti
 from scripts.data.dicom.axial import to_axial
 from scripts.data.dicom.labels import LabelRule
-from scripts.data.dicom.outcome import Outcome, refused
-from scripts.data.dicom.scan import silent_dicom
+from scripts.data.dicom.outcome import ImportOutcome, refused
 
 TABLE_HINT = "look up its ROI names in the pseudonym table and adapt --labels"
 
@@ -33,7 +33,7 @@ class LabelSource:
 
 
 @dataclass(frozen=True)
-class Job:
+class Conversion:
     """All that a worker needs for one case; paths and names in it never reach an output."""
 
     case: str
@@ -47,83 +47,83 @@ class Job:
     notes: tuple[str, ...] = ()
 
 
-def convert(job: Job) -> Outcome:
+def convert(conversion: Conversion) -> ImportOutcome:
     """Convert one case; every fault becomes a refused outcome, so that the rest of an import goes on.
 
     Args:
-        job: the case.
+        conversion: the case.
 
     Returns:
         What became of it.
     """
     try:
         with silent_dicom():
-            return _convert(job)
+            return _convert(conversion)
     except CaseError as error:
-        return refused(job.case, job.patient, error.problem, error.remedy)
+        return refused(conversion.case, conversion.patient, error.problem, error.remedy)
     except Exception as error:  # texts of foreign exceptions may repeat header values: only the type is told
         return refused(
-            job.case,
-            job.patient,
+            conversion.case,
+            conversion.patient,
             f"it cannot be imported ({type(error).__name__})",
             "export it again; if that does not help, report the type of error with the software's name",
         )
 
 
-def _convert(job: Job) -> Outcome:
+def _convert(conversion: Conversion) -> ImportOutcome:
     import nibabel as nib
 
-    volume, _ = read_volume(job.case, job.files)
-    notes = [*job.notes, *volume.notes]
+    volume, _ = read_series(conversion.case, conversion.files)
+    notes = [*conversion.notes, *volume.notes]
     if volume.array.min() == volume.array.max():
-        raise CaseError(job.case, "its image is constant", "export it again or leave it out")
+        raise CaseError(conversion.case, "its image is constant", "export it again or leave it out")
     image, affine = volume.array, volume.ras
-    label = _label_map(job, volume, notes) if job.labelled else None
-    if job.axial:
+    label = _label_map(conversion, volume, notes) if conversion.labelled else None
+    if conversion.axial:
         if label is not None:
             label, _ = to_axial(label, affine, label=True)
         image, affine = to_axial(image, affine, label=False)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    names = {source.rule.value: source.rule.name for source in job.sources}
-    outcome = Outcome(
-        job.case,
-        job.patient,
+    names = {source.rule.value: source.rule.name for source in conversion.sources}
+    outcome = ImportOutcome(
+        conversion.case,
+        conversion.patient,
         notes=notes,
         size=image.shape,
         spacing=tuple(float(s) for s in spacing),
         orientation="".join(nib.aff2axcodes(affine)),
-        entry={"case": job.case, "patient": job.patient, "image": f"images/{job.case}.nii.gz"},
+        entry={"case": conversion.case, "patient": conversion.patient, "image": f"images/{conversion.case}.nii.gz"},
     )
-    write_nifti(job.output_dir / f"images/{job.case}.nii.gz", image, affine)
+    write_nifti(conversion.output_dir / f"images/{conversion.case}.nii.gz", image, affine)
     if label is not None:
-        outcome.entry["label"] = f"labels/{job.case}.nii.gz"
-        write_nifti(job.output_dir / f"labels/{job.case}.nii.gz", label, affine)
+        outcome.entry["label"] = f"labels/{conversion.case}.nii.gz"
+        write_nifti(conversion.output_dir / f"labels/{conversion.case}.nii.gz", label, affine)
         voxel = float(np.prod(spacing)) / 1000
         outcome.volumes = {name: int(np.count_nonzero(label == value)) * voxel for value, name in names.items()}
     return outcome
 
 
-def _label_map(job: Job, volume: Volume, notes: list[str]) -> np.ndarray:
+def _label_map(conversion: Conversion, volume: SeriesVolume, notes: list[str]) -> np.ndarray:
     """Merge the ROIs; where they overlap, the higher label value wins."""
     shape = volume.array.shape
     label = np.zeros(shape, dtype=np.uint8)
-    for source in sorted(job.sources, key=lambda s: s.rule.value):
+    for source in sorted(conversion.sources, key=lambda s: s.rule.value):
         mask = np.zeros(shape, dtype=bool)
-        for part in _masks(job.case, source, volume):
+        for part in _masks(conversion.case, source, volume):
             mask |= part.array
             notes.extend(f"label '{source.rule.name}': {note}" for note in part.notes)
-        if not mask.any() and not job.allow_missing:
+        if not mask.any() and not conversion.allow_missing:
             raise CaseError(
-                job.case, f"label '{source.rule.name}' holds no voxel", f"check its contours, or {TABLE_HINT}"
+                conversion.case, f"label '{source.rule.name}' holds no voxel", f"check its contours, or {TABLE_HINT}"
             )
         label[mask] = source.rule.value
-    for source in job.sources:
+    for source in conversion.sources:
         if not (label == source.rule.value).any():
             notes.append(f"label '{source.rule.name}' has no voxels in the label map")
     return label
 
 
-def _masks(case: str, source: LabelSource, volume: Volume) -> Sequence[Mask]:
+def _masks(case: str, source: LabelSource, volume: SeriesVolume) -> Sequence[Mask]:
     columns, rows, slices = volume.array.shape
     shape = (columns, rows, slices)
     if source.seg:

@@ -8,10 +8,10 @@ from typing import Any
 
 from custom_networks.errors import CaseError
 from scripts.core.files import write_datalist
-from scripts.data.dicom.choose import Wanted, plan_jobs
+from scripts.data.dicom.choose import Wanted, choose_cases
 from scripts.data.dicom.convert import convert
 from scripts.data.dicom.labels import parse_labels
-from scripts.data.dicom.outcome import IMPORTED, Outcome, summary, write_report
+from scripts.data.dicom.outcome import IMPORTED, ImportOutcome, summary, write_report
 from scripts.data.dicom.pseudonyms import PseudonymTable
 from scripts.data.dicom.scan import parallel, scan_tree
 
@@ -88,7 +88,7 @@ def import_dicom(
 
 def import_tree(
     dicom_dir: str | Path, output: Path, wanted: Wanted, table: str | Path, workers: int, public: str = ""
-) -> list[Outcome]:
+) -> list[ImportOutcome]:
     """Convert what is wanted of a DICOM tree; writes images, labels and the pseudonym table.
 
     Args:
@@ -122,7 +122,7 @@ def import_tree(
     if not tree.series and not tree.damaged:
         hint = "unpack the archives in it" if tree.archives else "pass the folder of the DICOM export"
         raise CaseError("--dicom_dir", "the folder holds no DICOM files", hint)
-    jobs, outcomes = plan_jobs(tree, wanted, pseudonyms, output, workers)
+    conversions, outcomes = choose_cases(tree, wanted, pseudonyms, output, workers)
     try:
         # before the first image: an interrupted import must not leave pseudonyms that nobody can resolve
         pseudonyms.save()
@@ -132,7 +132,7 @@ def import_tree(
             "--output_dir", f"it cannot be written ({type(error).__name__})", "choose another folder"
         ) from None
     # the order of the pseudonyms, since that of the identities they stand for says something about them
-    return sorted(parallel(convert, jobs, workers, "cases") + outcomes, key=lambda one: (not one.case, one.case))
+    return sorted(parallel(convert, conversions, workers, "cases") + outcomes, key=lambda one: (not one.case, one.case))
 
 
 def whole(option: str, value: object) -> int:

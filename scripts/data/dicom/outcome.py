@@ -15,7 +15,7 @@ COLUMNS = ("case", "patient", "outcome", "finding", "remedy", "notes", "size", "
 
 
 @dataclass
-class Outcome:
+class ImportOutcome:
     """What became of one case, or of a group of series that are left out for one reason.
 
     Attributes:
@@ -45,12 +45,12 @@ class Outcome:
     entry: dict[str, str | int] = field(default_factory=dict)
 
 
-def refused(case: str, patient: str, finding: str, remedy: str) -> Outcome:
+def refused(case: str, patient: str, finding: str, remedy: str) -> ImportOutcome:
     """A case that was asked for and cannot be used."""
-    return Outcome(case, patient, REFUSED, finding, remedy)
+    return ImportOutcome(case, patient, REFUSED, finding, remedy)
 
 
-def write_report(path: str | Path, outcomes: Sequence[Outcome]) -> Path:
+def write_report(path: str | Path, outcomes: Sequence[ImportOutcome]) -> Path:
     """Write the report as CSV, atomically.
 
     Args:
@@ -81,7 +81,7 @@ def write_report(path: str | Path, outcomes: Sequence[Outcome]) -> Path:
     return write_text(path, text.getvalue())
 
 
-def summary(outcomes: Sequence[Outcome], report: Path) -> str:
+def summary(outcomes: Sequence[ImportOutcome], report: Path) -> str:
     """Say what an import did, for the screen.
 
     Args:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from custom_networks.errors import CaseError
+from scripts.core.dicom.dataset import read_dataset, silent_dicom, text_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,48 +97,6 @@ class Tree:
     other_files: int
 
 
-@contextmanager
-def silent_dicom() -> Iterator[None]:
-    """Keep pydicom, highdicom and SimpleITK from printing header values, which may identify a patient."""
-    import SimpleITK as sitk
-    from pydicom import config
-
-    shown, mode = sitk.ProcessObject.GetGlobalWarningDisplay(), config.settings.reading_validation_mode
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    config.settings.reading_validation_mode = config.IGNORE
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-        config.settings.reading_validation_mode = mode
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def value_of(dataset: Any, name: str) -> Any:
-    """One value of a dataset, or None where it is absent or cannot be decoded."""
-    try:
-        return dataset.get(name)
-    except Exception:  # pydicom decodes on access and raises whatever a damaged value leads to
-        return None
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    try:
-        many = not isinstance(value, str) and hasattr(value, "__iter__") and not hasattr(value, "family_name")
-        return "\\".join(str(v) for v in value) if many else str(value).strip().strip("\0")
-    except Exception:  # a person name of undecodable bytes, for instance
-        return ""
-
-
 def read_header(file: Path) -> Header | str:
     """Read what sorting needs of one file.
 
@@ -150,8 +106,6 @@ def read_header(file: Path) -> Header | str:
     Returns:
         The header, or `other` for a file that is not DICOM, `damaged` for one that claims to be and cannot be read.
     """
-    import pydicom
-
     try:
         with file.open("rb") as stream:
             claims = stream.read(132)[128:] == b"DICM"
@@ -159,8 +113,8 @@ def read_header(file: Path) -> Header | str:
         return "damaged"
     try:
         with silent_dicom():
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
-            texts = {name: _text(value_of(dataset, name)) for name in TAGS}
+            dataset = read_dataset(file, TAGS, pixels=False)
+            texts = {name: text_of(dataset, name) for name in TAGS}
     except Exception:  # whatever a damaged file leads to; its text may hold header values
         return "damaged" if claims else "other"
     if not texts["SeriesInstanceUID"] or not texts["SOPInstanceUID"]:

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.core.dicom.rasterise import contours_to_mask
 from scripts.core.dicom.rtstruct import Structures, read_rtstruct
-from scripts.core.dicom.volume import Volume, read_volume
+from scripts.core.dicom.volume import SeriesVolume, read_series
 from scripts.data.dicom.scan import Tree, scan_tree
 
 SERIES = [f"{patient}/{kind}" for patient in ("STS_002", "STS_003") for kind in ("CT", "MR_T1")]
@@ -22,15 +22,15 @@ def dsc(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def load(tree: Tree) -> tuple[Volume, list[Path], Structures]:
+def load(tree: Tree) -> tuple[SeriesVolume, list[Path], Structures]:
     image = next(s for s in tree.series.values() if s["Modality"] != "RTSTRUCT")
     contours = next(s for s in tree.series.values() if s["Modality"] == "RTSTRUCT")
     found = read_rtstruct(contours.files[0])
     assert image.uid in found.series
-    return read_volume("c", image.files)[0], image.files, found
+    return read_series("c", image.files)[0], image.files, found
 
 
-def masks(volume: Volume, found: Structures) -> list[np.ndarray]:
+def masks(volume: SeriesVolume, found: Structures) -> list[np.ndarray]:
     return [contours_to_mask("c", roi.contours, volume.affine, volume.array.shape).array for roi in found.rois]
 
 
@@ -83,7 +83,7 @@ def test_nested_rois_on_a_real_oblique_series(samples: Path, dicom: Any, tmp_pat
     case = samples / "cases" / "mr_thigh_t2fs_sts001_rtstruct"
     zipfile.ZipFile(case / "dicom_rtstruct.zip").extractall(tmp_path)
     (series,) = (s for s in scan_tree(tmp_path).series.values() if s["Modality"] == "MR")
-    volume, sops = read_volume("c", series.files)
+    volume, sops = read_series("c", series.files)
     image: Any = nib.load(case / "image.nii.gz")
     np.testing.assert_array_equal(volume.array, np.asanyarray(image.dataobj))
     label = np.asanyarray(nib.load(case / "label.nii.gz").dataobj)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import pytest
 
 from custom_networks.errors import CaseError
 from scripts.core.dicom.seg import read_seg, segment_to_mask
-from scripts.core.dicom.volume import read_volume
+from scripts.core.dicom.volume import read_series
 
 ARRAY = np.arange(14 * 11 * 8).reshape(14, 11, 8).astype(np.int16)
 
@@ -34,7 +34,7 @@ def test_overlapping_segments_come_back_on_the_image_grid(drawn: Any, dicom: Any
     assert [(roi.number, roi.name) for roi in found.rois] == [(1, "uterus"), (2, "tumour")]
     assert found.series == {series.uid}
     assert found.images <= set(series.sops)
-    volume, _ = read_volume("c", series.files)
+    volume, _ = read_series("c", series.files)
     for number, expected in ((1, outer), (2, inner)):
         mask = segment_to_mask("c", path, number, volume.affine, volume.array.shape)
         np.testing.assert_array_equal(mask.array, expected)

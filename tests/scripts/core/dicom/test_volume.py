@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from custom_networks.errors import CaseError
-from scripts.core.dicom.volume import read_volume
+from scripts.core.dicom.volume import read_series
 from scripts.data.dicom.scan import scan_tree
 
 ARRAY = np.random.default_rng(0).integers(-500, 1500, (14, 11, 9)).astype(np.int16)
@@ -19,7 +19,7 @@ ARRAY = np.random.default_rng(0).integers(-500, 1500, (14, 11, 9)).astype(np.int
 @pytest.mark.parametrize("view", ["axial", "sagittal", "oblique"])
 def test_slices_are_ordered_along_the_normal(dicom: Any, tmp_path: Path, view: str) -> None:
     written = dicom.series(tmp_path, ARRAY, dicom.affine(view))
-    volume, sops = read_volume("c", sorted(tmp_path.iterdir()))
+    volume, sops = read_series("c", sorted(tmp_path.iterdir()))
     np.testing.assert_array_equal(volume.array, ARRAY)
     assert volume.array.dtype == np.int16
     np.testing.assert_allclose(volume.affine, written.affine, atol=1e-5)
@@ -32,7 +32,7 @@ def test_slope_and_intercept_are_applied_slice_by_slice(dicom: Any, tmp_path: Pa
         ds.RescaleSlope, ds.RescaleIntercept = 0.5 + z, -1024
 
     dicom.series(tmp_path, ARRAY, edit=rescale)
-    volume, _ = read_volume("c", sorted(tmp_path.iterdir()))
+    volume, _ = read_series("c", sorted(tmp_path.iterdir()))
     np.testing.assert_allclose(volume.array, ARRAY * (0.5 + np.arange(9)) - 1024)
     assert volume.array.dtype == np.float32
     assert volume.notes == ["slope and intercept differ between slices and were applied slice by slice"]
@@ -44,7 +44,7 @@ def test_compressed_pixels_are_read(dicom: Any, tmp_path: Path) -> None:
         ds = pydicom.dcmread(file)
         ds.compress(pydicom.uid.RLELossless)
         ds.save_as(file)
-    np.testing.assert_array_equal(read_volume("c", written.files)[0].array, ARRAY)
+    np.testing.assert_array_equal(read_series("c", written.files)[0].array, ARRAY)
 
 
 def test_lossless_jpeg_is_read_where_pydicom_has_no_decoder(dicom: Any, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_lossless_jpeg_is_read_where_pydicom_has_no_decoder(dicom: Any, tmp_path
         ds["PixelData"].VR, ds.PixelRepresentation, ds.RescaleIntercept = "OB", 0, -1200
         ds.save_as(file)
     assert ds.file_meta.TransferSyntaxUID.name.startswith("JPEG Lossless")
-    np.testing.assert_array_equal(read_volume("c", written.files)[0].array, ARRAY * 2)
+    np.testing.assert_array_equal(read_series("c", written.files)[0].array, ARRAY * 2)
 
 
 def shift(axis: int, amount: float, when: Callable[[int], bool]) -> Callable[[Any, int], None]:
@@ -130,7 +130,7 @@ def test_faults_are_refused_in_one_sentence_with_a_remedy(dicom: Any, tmp_path: 
     edit, message = FAULTS[fault]
     dicom.series(tmp_path, ARRAY, edit=edit)
     with pytest.raises(CaseError, match=message) as caught:
-        read_volume("c", sorted(tmp_path.iterdir()))
+        read_series("c", sorted(tmp_path.iterdir()))
     assert len(caught.value.remedy) > 10
     assert "\n" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def test_faults_are_refused_in_one_sentence_with_a_remedy(dicom: Any, tmp_path: 
 def test_a_single_slice_is_refused(dicom: Any, tmp_path: Path) -> None:
     written = dicom.series(tmp_path, ARRAY)
     with pytest.raises(CaseError, match="single slice"):
-        read_volume("c", written.files[:1])
+        read_series("c", written.files[:1])
 
 
 def test_rounded_positions_are_no_fault(dicom: Any, tmp_path: Path) -> None:
@@ -146,13 +146,13 @@ def test_rounded_positions_are_no_fault(dicom: Any, tmp_path: Path) -> None:
         ds.ImagePositionPatient = [round(float(v), 2) for v in ds.ImagePositionPatient]
 
     dicom.series(tmp_path, ARRAY, dicom.affine("oblique", (0.469, 0.469, 3.3)), edit=rounded)
-    assert read_volume("c", sorted(tmp_path.iterdir()))[0].array.shape == ARRAY.shape
+    assert read_series("c", sorted(tmp_path.iterdir()))[0].array.shape == ARRAY.shape
 
 
 def test_real_oblique_series_equals_its_nifti(samples: Path) -> None:
     case = samples / "cases" / "mr_pelvis_t2_prostatex_0000"
     (series,) = scan_tree(case / "dicom").series.values()
-    volume, _ = read_volume("c", series.files)
+    volume, _ = read_series("c", series.files)
     reference: Any = nib.load(case / "image.nii.gz")
     found: Any = nib.Nifti1Image(volume.array, volume.ras)
     assert nib.aff2axcodes(volume.ras) == nib.aff2axcodes(reference.affine)
