@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# P9: beyond this ratio of spacings an axis counts as coarse
+# P9: beyond this ratio of spacings an axis takes its 10th percentile instead of its median
 COARSE = 3.0
+# A9, nnU-Net's: from this ratio on an axis is neither convolved across nor halved
+ANISOTROPIC = 2.0
 LARGEST_PATCH = 256
 
 
@@ -72,7 +74,10 @@ def paper_patch(median_size: Sequence[float], multiple: Sequence[int]) -> tuple[
 def nnunet_patch(
     median_size: Sequence[float], spacing: Sequence[float], multiple: Sequence[int], fits: Callable[[list[int]], bool]
 ) -> tuple[list[int], str]:
-    """nnU-Net's rule: as wide in mm along every axis, not above the median size, shrunk until it fits.
+    """nnU-Net's rule: as wide in mm along every axis, at most the median size, rounded up to what the network can halve,
+    then shrunk until it fits.
+
+    Rounding up may go above the median size, in nnU-Net too: it pads where a network must halve 36 voxels three times.
 
     Args:
         median_size: voxels per axis.
@@ -94,14 +99,17 @@ def nnunet_patch(
         share = np.where(patch > step, patch / np.asarray(median_size), -1.0)
         axis = int(np.argmax(share))
         patch[axis] -= step[axis]
-    reason = f"nnU-Net's rule: as wide in mm along every axis, not above the median resampled size {_by(median_size)}"
+    reason = (
+        f"nnU-Net's rule: as wide in mm along every axis, at most the median resampled size {_by(median_size)}, rounded up "
+        f"to multiples of {_by(multiple)}, because the network's strides need them"
+    )
     if patch.tolist() != first:
         reason += f"; {_by(first)} does not fit the memory"
     return patch.tolist(), reason
 
 
 def anisotropic(spacing: Sequence[float], levels: int) -> tuple[list[list[int]], list[list[int]], str]:
-    """Decision P2's second network: no convolution and no stride across an axis while it is coarse.
+    """Decisions P2 and A9: no convolution and no stride across an axis while it is at least twice as coarse as the finest.
 
     Args:
         spacing: mm.
@@ -111,16 +119,18 @@ def anisotropic(spacing: Sequence[float], levels: int) -> tuple[list[list[int]],
         Kernel size per level, stride between levels, and the reason.
     """
     current = np.asarray(spacing, dtype=np.float64)
-    kernels, strides = [], []
+    kernels, strides, reached = [], [], np.zeros(len(current), dtype=bool)
     for level in range(levels):
-        fine = current / current.min() <= COARSE
-        kernels.append([3 if f else 1 for f in fine])
+        fine = current / current.min() < ANISOTROPIC
+        # an axis that is convolved across stays so, as in nnU-Net
+        reached |= fine
+        kernels.append([3 if r else 1 for r in reached])
         if level < levels - 1:
             strides.append([2 if f else 1 for f in fine])
             current = current * np.array(strides[-1])
     reason = (
-        f"an axis more than {COARSE:g} times as coarse as the finest is neither convolved across nor halved, until "
-        "halving the others has evened it out"
+        f"an axis at least {ANISOTROPIC:g} times as coarse as the finest is neither convolved across nor halved, until "
+        "halving the others has evened it out (nnU-Net's ratio)"
     )
     return kernels, strides, reason
 

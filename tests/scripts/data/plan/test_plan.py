@@ -20,14 +20,6 @@ from scripts.data.phantom.phantom import phantom
 from scripts.data.plan.fingerprint import fingerprint, measure_case
 from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel, stored_bytes
 from scripts.data.plan.plan import choose, plan, read_train_config
-from scripts.data.plan.rules import (
-    anisotropic,
-    batch_size,
-    nnunet_patch,
-    paper_patch,
-    resampled_sizes,
-    target_spacing,
-)
 
 ROOT = Path(__file__).parents[4]
 BUNDLE = ROOT / "bundles/organ_pocketnet"
@@ -114,59 +106,6 @@ def test_axcodes_lps_is_what_itk_calls_rai() -> None:
 def test_bundles_reorient_to_lps() -> None:
     axcodes = [t["axcodes"] for t in read_train_config(BUNDLE)["deterministic_transforms"] if "axcodes" in t]
     assert axcodes == ["LPS"]
-
-
-def test_target_spacing_median_and_coarse_axis() -> None:
-    fine = np.array([[1.0, 1.0, 2.0], [1.2, 1.2, 3.0], [1.4, 1.4, 2.5]])
-    assert target_spacing(fine)[0] == [1.2, 1.2, 2.5]
-    coarse = np.array([[0.5, 0.5, 3.0], [0.5, 0.5, 5.0], [0.5, 0.5, 5.0]])
-    spacing, reason = target_spacing(coarse)
-    assert spacing == pytest.approx([0.5, 0.5, 3.4])
-    assert "10.0 times as coarse" in reason
-    sagittal = np.array([[6.0, 0.5, 0.5], [4.0, 0.5, 0.5]])
-    assert target_spacing(sagittal)[0] == pytest.approx([4.2, 0.5, 0.5])
-    mixed = np.array([[0.5, 0.5, 5.0], [0.5, 0.5, 5.0], [5.0, 0.5, 0.5]])
-    spacing, reason = target_spacing(mixed)
-    assert spacing == pytest.approx([0.5, 0.5, 5.0])
-    assert "1 of them acquired in another plane" in reason
-
-
-def test_paper_patch() -> None:
-    assert paper_patch([300, 255.5, 33], [8, 8, 8])[0] == [256, 128, 32]
-    patch, reason = paper_patch([64, 63, 7], [8, 8, 8])
-    assert patch == [64, 32, 8]
-    assert "raised from 64 x 32 x 4" in reason
-
-
-def test_nnunet_patch_is_isotropic_in_mm_and_shrinks_to_the_memory() -> None:
-    everything = nnunet_patch([1000, 1000, 1000], [1, 1, 4], [8, 8, 8], lambda patch: True)[0]
-    assert everything[0] / everything[2] == pytest.approx(4, rel=0.05)
-    limit = 100_000
-    small = nnunet_patch([200, 150, 60], [1, 1, 3], [8, 8, 4], lambda p: int(np.prod(p)) <= limit)[0]
-    assert np.prod(small) <= limit < np.prod(small) * 1.4
-    assert all(n % m == 0 for n, m in zip(small, (8, 8, 4), strict=True))
-    assert nnunet_patch([20, 20, 20], [1, 1, 1], [8, 8, 8], lambda p: False)[0] == [8, 8, 8]
-
-
-def test_anisotropic_gives_the_shipped_second_network_at_the_papers_spacing() -> None:
-    kernels, strides, _ = anisotropic([0.469, 0.469, 5.0], 4)
-    shipped = json.loads((BUNDLE / "configs/anisotropic.json").read_text())
-    as_lists = [[v] * 3 if isinstance(v, int) else v for v in shipped["kernel_sizes"]]
-    assert kernels == as_lists
-    assert strides == [[v] * 3 if isinstance(v, int) else v for v in shipped["strides"]]
-    assert anisotropic([1.5, 1.5, 1.5], 3)[:2] == ([[3, 3, 3]] * 3, [[2, 2, 2]] * 2)
-
-
-def test_batch_size_limits() -> None:
-    assert batch_size([10, 10, 10], 10**6, lambda n: n <= 7, most=100)[0] == 7
-    assert batch_size([10, 10, 10], 100_000, lambda n: True, most=100)[0] == 5
-    assert batch_size([10, 10, 10], 10**6, lambda n: True, most=3)[0] == 3
-    assert batch_size([10, 10, 10], 1000, lambda n: False, most=3)[0] == 2
-
-
-def test_resampled_sizes() -> None:
-    sizes = resampled_sizes(np.array([[100, 100, 10]]), np.array([[1.0, 1.0, 5.0]]), [2.0, 1.0, 2.5])
-    assert sizes.tolist() == [[50, 100, 20]]
 
 
 def test_fingerprint_counts_classes_and_foreground_intensities(tmp_path: Path) -> None:
@@ -266,7 +205,7 @@ def test_the_bundle_takes_the_plan(tmp_path: Path) -> None:
     files = [str(BUNDLE / "configs/train.json"), str(tmp_path / "plan.json")]
     parser = ConfigParser(ConfigParser.load_config_files(files))
     assert parser.get_parsed_content("spacing") == [1.0, 1.0, 5.0]
-    assert parser.get_parsed_content("network_def").multiple == [8, 8, 4]
+    assert parser.get_parsed_content("network_def").multiple == [8, 8, 2]
     assert parser.get_parsed_content("validate#inferer").roi_size == [16, 16, 8]
 
 
