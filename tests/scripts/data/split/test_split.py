@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,73 @@ def test_label_volume_is_balanced_better_than_by_chance(tmp_path: Path) -> None:
     assert ours < 0.02 < min(by_chance)
 
 
-def test_presence_is_balanced(tmp_path: Path) -> None:
-    amounts = np.ones((30, 2))
-    amounts[10:, 1] = 0
-    at = np.array(assign(amounts, dict.fromkeys(range(5), 0.2), {}, 1))
-    assert [int(amounts[at == fold, 1].sum()) for fold in range(5)] == [2, 2, 2, 2, 2]
+def write_labels(folder: Path, contents: list[dict[int, int]], widths: list[float] | None = None) -> Path:
+    """One patient per entry, with so many voxels of each label value, 10 x 10 mm and `widths` (10) mm wide."""
+    path = cohort(folder, {f"p{i:02d}": [1] for i in range(len(contents))})
+    for i, voxels in enumerate(contents):
+        label = np.zeros(1000, np.uint8)
+        for value, count in sorted(voxels.items()):
+            label[np.flatnonzero(label == 0)[:count]] = value
+        nifti = nib.Nifti1Image(label.reshape(10, 10, 10), np.diag([widths[i] if widths else 10.0, 10, 10, 1]))
+        nib.save(nifti, folder / f"labels/p{i:02d}_t0.nii.gz")
+    return path
+
+
+def table(printed: str) -> list[dict[str, str]]:
+    """Lines of the printed table by column; names hold single spaces, columns are two apart."""
+    lines = [re.split(r" {2,}", line.strip()) for line in printed.split("\n\n", maxsplit=1)[0].splitlines()]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_presence_is_balanced_where_volume_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten patients have one voxel of tumour, one has 900 ml: by volume alone the ten could lie anywhere."""
+    contents = [{1: 50, 2: 1} for _ in range(10)] + [{1: 50} for _ in range(9)] + [{1: 50, 2: 900}]
+    split(datalist=str(write_labels(tmp_path, contents)), folds=4, test=0)
+    with_tumor = [int(row["with tumor"]) for row in table(capsys.readouterr().out)]
+    assert sum(with_tumor) == 11
+    assert max(with_tumor) - min(with_tumor) <= 1
+
+
+def test_volume_is_balanced_where_all_are_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_labels(tmp_path, [{1: 10}] * 8 + [{1: 110}] * 8)
+    split(datalist=str(path), folds=4, test=0)
+    assert [float(row["organ ml"]) for row in table(capsys.readouterr().out)] == [240.0] * 4
+
+
+def test_volume_is_millilitres_not_voxels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_labels(tmp_path, [{1: 100}] * 16, [10.0] * 8 + [30.0] * 8)
+    split(datalist=str(path), folds=4, test=0)
+    assert [float(row["organ ml"]) for row in table(capsys.readouterr().out)] == [800.0] * 4
+
+
+def test_the_held_out_set_stays_where_none_is_asked_for(tmp_path: Path) -> None:
+    """`--test 0` asks for no new held-out patients; those who were held out are not trained on now."""
+    path = cohort(tmp_path, sizes(20))
+    split(datalist=str(path))
+    before = places(path)
+    held_out = {patient for patient, place in before.items() if place is None}
+    content = json.loads(path.read_text())
+    extra = json.loads(cohort(tmp_path, sizes(10, 100)).read_text())["training"]
+    path.write_text(json.dumps({**content, "training": content["training"] + extra}))
+    split(datalist=str(path), test=0)
+    after = places(path)
+    assert {patient for patient, place in after.items() if place is None} == held_out
+    assert {patient: after[patient] for patient in before} == before
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_labels(tmp_path, [{1: 100, 2: 20}, {1: 100, 2: 20}, {1: 100}, {1: 100}])
+    split(datalist=str(path), folds=2, test=0)
+    expected = f"""place   patients  cases  organ ml  with organ  tumor ml  with tumor
+------  --------  -----  --------  ----------  --------  ----------
+fold 0         2      2       200           2        20           1
+fold 1         2      2       200           2        20           1
+
+0 patients kept their place, 4 were placed: {path}
+"""
+    assert capsys.readouterr().out == expected
+    split(datalist=str(path), folds=2, test=0)
+    assert f"4 patients kept their place, 0 were placed: {path}" in capsys.readouterr().out
 
 
 def test_same_seed_same_split_and_reset_with_another_seed_differs(tmp_path: Path) -> None:
