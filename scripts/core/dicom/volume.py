@@ -49,7 +49,7 @@ class SeriesVolume:
         return np.asarray(LPS_TO_RAS @ self.affine)
 
 
-def _slice(case: str, dataset: Any, file: Path) -> Slice:
+def slice_geometry(case: str, dataset: Any, file: Path) -> Slice:
     orientation = numbers(value_of(dataset, "ImageOrientationPatient"), 6)
     position = numbers(value_of(dataset, "ImagePositionPatient"), 3)
     spacing = numbers(value_of(dataset, "PixelSpacing"), 2)
@@ -185,7 +185,7 @@ def read_series(case: str, files: Sequence[Path]) -> tuple[SeriesVolume, list[st
             raise CaseError(case, "it is a colour image", "export the original images, not screen captures")
         if str(value_of(dataset, "PhotometricInterpretation")) not in {"MONOCHROME2", "None"}:
             raise CaseError(case, "its grey values are not MONOCHROME2", "export the original images")
-        found = _slice(case, dataset, file)
+        found = slice_geometry(case, dataset, file)
         slices.append(found)
         read[found.sop] = dataset
     ordered, affine = order_slices(case, slices)

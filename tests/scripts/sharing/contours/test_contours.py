@@ -1,0 +1,98 @@
+"""The verb: label map and series in, RTSTRUCT and SEG out, the same structures read back by import_dicom's reader."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from custom_networks.errors import CaseError
+from scripts.core.dicom.rasterise import contours_to_mask
+from scripts.core.dicom.rtstruct import read_rtstruct
+from scripts.core.dicom.seg import read_seg, segment_to_mask
+from scripts.core.dicom.source import read_source
+from scripts.core.files import write_nifti
+from scripts.sharing.contours.contours import contours
+from scripts.sharing.contours.place import RAS_TO_LPS
+
+SHAPE = (30, 26, 8)
+TUMOR_BUNDLE = str(Path(__file__).parents[4] / "bundles/tumor_pocketnet")
+
+
+def label_map() -> np.ndarray:
+    found = np.zeros(SHAPE, np.uint8)
+    found[5:25, 4:22, 1:7] = 1
+    found[9:14, 8:15, 2:5] = 2
+    return found
+
+
+@pytest.fixture
+def series(dicom: Any, tmp_path: Path) -> Any:
+    def edit(ds: Any, _: int) -> None:
+        ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.StudyTime = ds.StudyID = ""
+        ds.ReferringPhysicianName = ""
+
+    return dicom.series(tmp_path / "mr", np.zeros(SHAPE, np.int16), dicom.affine("sagittal"), edit=edit)
+
+
+@pytest.fixture
+def nifti(series: Any, tmp_path: Path) -> Path:
+    """As `import_dicom` and the bundles leave it: closest to RAS."""
+    image = nib.Nifti1Image(label_map(), RAS_TO_LPS @ series.affine)
+    turned = nib.as_closest_canonical(image)
+    return write_nifti(tmp_path / "label.nii.gz", np.asarray(turned.dataobj), turned.affine)
+
+
+def test_both_formats_hold_the_label_map(series: Any, nifti: Path, tmp_path: Path, capsys: Any) -> None:
+    assert contours(str(nifti), str(tmp_path / "mr"), str(tmp_path / "out"), bundle=TUMOR_BUNDLE) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out/rtstruct.dcm"), str(tmp_path / "out/seg.dcm")]
+    source = read_source(series.files, "case")
+    organ, tumor = label_map() > 0, label_map() == 2
+    structures = read_rtstruct(tmp_path / "out/rtstruct.dcm")
+    assert [roi.name for roi in structures.rois] == ["Organ_Gyn", "GTVp"]
+    for roi, mask in zip(structures.rois, (organ, tumor), strict=True):
+        found = contours_to_mask("case", roi.contours, source.affine, source.shape)
+        np.testing.assert_array_equal(found.array, mask)
+    seg = tmp_path / "out/seg.dcm"
+    assert [roi.name for roi in read_seg(seg).rois] == ["organ", "tumor"]
+    for number, mask in enumerate((organ, tumor), 1):
+        np.testing.assert_array_equal(segment_to_mask("c", seg, number, source.affine, source.shape).array, mask)
+
+
+def test_names_and_formats_are_the_users(series: Any, nifti: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text('{"tumor": "GTV_T2"}')
+    (tmp_path / "labels.json").write_text(json.dumps({"labels": {"0": "background", "1": "Niere", "2": "tumor"}}))
+    out = tmp_path / "out"
+    contours(
+        str(nifti),
+        str(tmp_path / "mr"),
+        str(out),
+        labels=str(tmp_path / "labels.json"),
+        formats=["rtstruct"],
+        names=str(tmp_path / "names.json"),
+    )
+    assert [roi.name for roi in read_rtstruct(out / "rtstruct.dcm").rois] == ["Niere", "GTV_T2"]
+    assert [p.name for p in out.iterdir()] == ["rtstruct.dcm"]
+
+
+def test_refusals(series: Any, nifti: Path, dicom: Any, tmp_path: Path) -> None:
+    folder, out = str(tmp_path / "mr"), str(tmp_path / "out")
+    with pytest.raises(CaseError, match="--bundle or --labels"):
+        contours(str(nifti), folder, out)
+    with pytest.raises(CaseError, match="dxf is not known"):
+        contours(str(nifti), folder, out, bundle=TUMOR_BUNDLE, formats=["dxf"])
+    (tmp_path / "labels.json").write_text('{"labels": {"1": "organ"}}')
+    with pytest.raises(CaseError, match=r"holds \[2\]"):
+        contours(str(nifti), folder, out, labels=str(tmp_path / "labels.json"))
+    with pytest.raises(CaseError, match="no image series"):
+        contours(str(nifti), str(tmp_path / "nowhere"), out, bundle=TUMOR_BUNDLE)
+    with pytest.raises(CaseError, match="no names of labels"):
+        contours(str(nifti), folder, out, bundle=str(tmp_path))
+    second = dicom.series(tmp_path / "mr/b", np.zeros(SHAPE, np.int16))
+    with pytest.raises(CaseError, match="2 image series"):
+        contours(str(nifti), folder, out, bundle=TUMOR_BUNDLE)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CaseError, match="outside the series"):
+        contours(str(nifti), folder, out, bundle=TUMOR_BUNDLE, series_uid=second.uid)
