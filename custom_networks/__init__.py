@@ -6,16 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
-    from custom_networks.data import (
+    from custom_networks.data import check_case, check_cases, check_ranks, check_switches
+    from custom_networks.datalist import (
+        Case,
+        Datalist,
         case_name,
-        check_case,
-        check_cases,
-        check_ranks,
-        check_switches,
         distinct_cases,
         fold_split,
         inference_cases,
         read_datalist,
+        safe_name,
     )
     from custom_networks.errors import CaseError, report_case_errors
     from custom_networks.handlers import ResumeTraining
@@ -37,15 +37,18 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
 
 # imported when first asked for: torch and MONAI take many seconds, and most of the scripts need neither
 _HOME = {
-    "case_name": "data",
+    "Case": "datalist",
+    "Datalist": "datalist",
+    "case_name": "datalist",
     "check_case": "data",
     "check_cases": "data",
     "check_ranks": "data",
     "check_switches": "data",
-    "distinct_cases": "data",
-    "fold_split": "data",
-    "inference_cases": "data",
-    "read_datalist": "data",
+    "distinct_cases": "datalist",
+    "fold_split": "datalist",
+    "inference_cases": "datalist",
+    "read_datalist": "datalist",
+    "safe_name": "datalist",
     "CaseError": "errors",
     "report_case_errors": "errors",
     "ResumeTraining": "handlers",

@@ -17,7 +17,7 @@ from monai.data.dataloader import set_rnd
 from monai.engines import Workflow
 from monai.handlers import CheckpointSaver, EarlyStopHandler
 
-from custom_networks.data import case_name
+from custom_networks.datalist import case_name
 from custom_networks.errors import CaseError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import uuid
 import zlib
@@ -28,7 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom_networks.data import PATH_KEYS, case_name, check_case
+from custom_networks.data import check_case
+from custom_networks.datalist import PATH_KEYS, case_name, safe_name
 from custom_networks.errors import CaseError
 from custom_networks.transforms.mapped import FOREGROUND_FILE, META_FILE
 
@@ -90,10 +90,8 @@ def describe(value: Any, depth: int = 0) -> Any:
 
 
 def case_folder(folder: Path, case: Mapping[str, Any]) -> Path:
-    """Where a case is: its name where that is plain, else shortened and told apart by a digest."""
-    name = case_name(case)
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:80].lstrip(".") or "case"
-    return folder / (plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+    """Where a case is: under its name, made safe."""
+    return folder / safe_name(case_name(case))
 
 
 def prepared_keys(case: Mapping[str, Any], recipe: Recipe, folder: Path) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from custom_networks.data import case_name, check_switches
+from custom_networks.data import check_switches
+from custom_networks.datalist import case_name
 from custom_networks.errors import CaseError
 
 RECORD = "training_cases.json"

@@ -17,7 +17,7 @@ import numpy as np
 
 from custom_networks import CaseError
 from scripts.benchmarks.peer_loading import MARK, measure
-from scripts.core.datalist import read_content
+from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
 from scripts.core.tables import text_table
 
@@ -58,8 +58,8 @@ def loading(
         CaseError: the folder holds no preprocessed case.
     """
     path = Path(str(preprocessed)).resolve()
-    content = read_content(path / "datalist.json")
-    folders = [(path / case["image"]).parent for case in content["training"] if case["image"].endswith(".npy")][:cases]
+    content = Datalist.read(path / "datalist.json", patients=None)
+    folders = [Path(case.image).parent for case in content.training if case.image.endswith(".npy")][:cases]
     if not folders or not (folders[0] / "label.npy").is_file():
         raise CaseError(
             f"folder {path}", "it holds no labelled preprocessed case", "write it with `python -m scripts preprocess`"

@@ -18,7 +18,7 @@ import numpy as np
 
 from custom_networks import CaseError
 from scripts.benchmarks.peer_preprocessing import MARK, worker_bytes
-from scripts.core.datalist import read_content, resolved
+from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
 from scripts.core.tables import text_table
 
@@ -59,8 +59,8 @@ def preprocessing(
         CaseError: the datalist cannot be used.
     """
     path = Path(str(datalist)).resolve()
-    content = read_content(path)
-    chosen = [resolved(case, path.parent) for case in content["training"] if case.get("label")][:cases]
+    content = Datalist.read(path, patients=None)
+    chosen = [case.entry() for case in content.training if case.label][:cases]
     if not chosen:
         raise CaseError(f"datalist {path}", "it has no labelled training case", "pass another --datalist")
     sizes, target = _geometry(chosen, spacing)
@@ -73,8 +73,8 @@ def preprocessing(
             print(f"{peer} is left out: {python} has no working {package}")
     spec: dict[str, Any] = {
         "cases": [{"name": f"case{i:03d}", "image": c["image"], "label": c["label"]} for i, c in enumerate(chosen)],
-        "labels": {str(value): name for value, name in content["labels"].items()},
-        "modality": str(content.get("modality", "")).upper(),
+        "labels": {str(value): name for value, name in content.labels.items()},
+        "modality": content.modality.upper(),
         "spacing": target,
         "workers": workers,
         "bundle": str(Path(bundle).resolve()),

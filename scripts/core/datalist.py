@@ -1,96 +1,138 @@
-"""The whole of a datalist, as it is written: relative paths, labels, both sections. For verbs that change or judge it."""
+"""Writing of datalists and adding to them. The types and the reader are `custom_networks.datalist`'s, which bundles use."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from custom_networks import CaseError, case_name, read_datalist
+from custom_networks import CaseError
+from custom_networks.datalist import (
+    PATH_KEYS,
+    SECTIONS,
+    Case,
+    Datalist,
+    Patients,
+    distinct_names,
+    image_stem,
+    safe_name,
+)
 from scripts.core.files import write_text
 
-Case: TypeAlias = dict[str, Any]
-SECTIONS = ("training", "testing")
+__all__ = [
+    "PATH_KEYS",
+    "SECTIONS",
+    "Case",
+    "Datalist",
+    "Patients",
+    "add_cases",
+    "distinct_names",
+    "existing",
+    "image_stem",
+    "safe_name",
+    "write_datalist",
+]
 
 
-def read_content(datalist: str | Path) -> dict[str, Any]:
-    """Read a datalist with every key it has.
-
-    Args:
-        datalist: the JSON file.
-
-    Returns:
-        The content: `training` and `testing` are lists of dicts with `case`, `patient` and `image`, whose paths are as
-        written; `labels` maps label value (int) to name and is empty where the file has none.
-
-    Raises:
-        CaseError: not a datalist, no case at all, or labels that are not whole numbers.
-    """
-    path = Path(str(datalist))
-    read_datalist(path)
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if content.get("testing"):
-        read_datalist(path, section="testing")
-    for section in SECTIONS:
-        entries = [{"image": entry} if isinstance(entry, str) else dict(entry) for entry in content.get(section) or []]
-        for entry in entries:
-            entry.setdefault("case", case_name(entry))
-            entry.setdefault("patient", entry["case"])
-            _check_texts(entry, f"datalist {path}")
-        content[section] = entries
-    if not content["training"] and not content["testing"]:
-        raise CaseError(f"datalist {path}", "it has no case", "import some with `python -m scripts import_dicom`")
-    content["labels"] = _labels(content.get("labels"), path)
-    return content
-
-
-def _check_texts(entry: Case, where: str) -> None:
-    for key in ("image", "label", "organ"):
-        if "\0" in str(entry.get(key) or ""):
-            raise CaseError(where, f"the {key} path of {entry['case']!r} holds a NUL character", "correct the path")
-        if entry.get(key) is not None and not isinstance(entry[key], str):
-            raise CaseError(where, f"the {key} of {entry['case']!r} is not a path", "give one file path per key")
-    for key in ("case", "patient"):
-        if not isinstance(entry[key], str | int):
-            raise CaseError(where, f"'{key}' of {entry['image']} is neither text nor a number", "give it a plain name")
-        entry[key] = str(entry[key])
-    fold = entry.get("fold")
-    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
-        raise CaseError(
-            where, f"fold {fold!r} of {entry['case']!r} is not a whole number from 0", "correct or remove it"
-        )
-
-
-def _labels(labels: object, path: Path) -> dict[int, str]:
-    if labels is None:
-        return {}
-    if isinstance(labels, dict) and all(re.fullmatch("[0-9]{1,9}", str(value)) for value in labels):
-        return {int(value): str(name) for value, name in sorted(labels.items(), key=lambda item: int(item[0]))}
-    raise CaseError(
-        f"datalist {path}",
-        "'labels' is not a map of whole numbers to names",
-        'write it as {"0": "background", "1": "organ"}',
-    )
-
-
-def resolved(case: Case, folder: Path) -> Case:
-    """The case with the paths of its files made absolute against the datalist's folder."""
-    return {
-        key: str(folder / value) if key in {"image", "label", "organ"} and value else value
-        for key, value in case.items()
-    }
-
-
-def write_content(path: str | Path, content: dict[str, Any]) -> Path:
-    """Write a datalist with every key it has, atomically.
+def write_datalist(path: str | Path, datalist: Datalist) -> Path:
+    """Write a datalist with every entry it has, atomically; relative paths start from its new folder.
 
     Args:
         path: the JSON file.
-        content: from `read_content`.
+        datalist: what to write.
 
     Returns:
         The path.
+
+    Raises:
+        CaseError: two cases have one name.
     """
-    text = {**content, "labels": {str(value): name for value, name in content["labels"].items()}}
-    return write_text(path, json.dumps(text, indent=4, ensure_ascii=False) + "\n")
+    file = Path(path)
+    distinct_names(datalist.cases, f"datalist {file}")
+    content = datalist.moved(file.parent).written()
+    return write_text(file, json.dumps(content, indent=4, ensure_ascii=False) + "\n")
+
+
+def existing(path: str | Path, labels: Mapping[int, str], modality: str) -> Datalist | None:
+    """The datalist that cases are to be added to, or None; to be asked before an import begins.
+
+    Args:
+        path: the datalist; it may not exist.
+        labels: value to name of the new cases.
+        modality: of the new cases.
+
+    Raises:
+        CaseError: the datalist that is there has other labels or another modality.
+    """
+    if not Path(path).exists():
+        return None
+    old = Datalist.read(path)
+    for what, there, given in (
+        ("labels are", dict(old.labels), dict(labels)),
+        ("modality is", old.modality, modality),
+    ):
+        if there != given:
+            raise CaseError(
+                f"datalist {path}",
+                f"its {what} {_shown(there)}, those of the new cases {_shown(given)}",
+                "write to another folder, or move the one that is there away",
+            )
+    return old
+
+
+def add_cases(path: str | Path, new: Datalist) -> Datalist:
+    """The datalist in `path`, where there is one, with new cases; for an import into a data set that exists.
+
+    A case that is there keeps its section, its fold and entries that the new one lacks. A new case of a patient who has
+    a place goes there, any other to the section that `new` has it in, without a fold where `new` gives none.
+
+    Args:
+        path: the datalist that is to be written afterwards; it may not exist.
+        new: what was imported.
+
+    Returns:
+        What to write.
+
+    Raises:
+        CaseError: the datalist that is there has other labels or another modality, or gives a case another patient.
+    """
+    old, where = existing(path, new.labels, new.modality), f"datalist {path}"
+    if old is None:
+        return new
+    new = new.moved(Path(path).parent)
+    known = {case.name: case for case in old.cases}
+    held_out = {case.patient for case in old.testing}
+    folds = {case.patient: case.fold for case in old.training if case.fold is not None}
+    training, testing = list(old.training), list(old.testing)
+    for section, cases in zip(SECTIONS, (new.training, new.testing), strict=True):
+        for case in cases:
+            there = known.get(case.name)
+            if there is not None:
+                if there.patient != case.patient:
+                    raise CaseError(
+                        case.name,
+                        f"{where} says that it is of patient {there.patient}, not {case.patient}",
+                        "import into another folder",
+                    )
+                _put(training, testing, there, _updated(there, case))
+            elif case.patient in held_out or (section == "testing" and case.patient not in folds):
+                testing.append(replace(case, fold=None))
+            else:
+                training.append(replace(case, fold=folds.get(case.patient, case.fold)))
+    return replace(old, name=new.name or old.name, training=training, testing=testing)
+
+
+def _put(training: list[Case], testing: list[Case], old: Case, new: Case) -> None:
+    for cases in (training, testing):
+        cases[:] = [new if case is old else case for case in cases]
+
+
+def _updated(old: Case, new: Case) -> Case:
+    return replace(old, files={**old.files, **new.files}, more={**old.more, **new.more})
+
+
+def _shown(value: object) -> str:
+    return (
+        ", ".join(f"{k} {v}" for k, v in value.items()) or "none" if isinstance(value, dict) else str(value or "none")
+    )

@@ -1,14 +1,12 @@
-"""Writing of what an import produces: NIfTI volumes and `datalist.json`, each appearing complete or not at all."""
+"""Writing of files that appear complete or not at all."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -53,38 +51,6 @@ def write_text(path: str | Path, text: str, mode: int = 0o644) -> Path:
     with atomic_file(path, mode) as partial:
         partial.write_text(text, encoding="utf-8")
     return Path(path)
-
-
-def write_datalist(
-    path: str | Path,
-    name: str,
-    labels: Mapping[int, str] | Mapping[str, str],
-    modality: str,
-    training: Sequence[Mapping[str, Any]],
-    testing: Sequence[Mapping[str, Any]] = (),
-) -> Path:
-    """Write a datalist in MONAI's layout, atomically.
-
-    Args:
-        path: the JSON file.
-        name: name of the data set.
-        labels: label value to name, background included; empty for unlabelled data.
-        modality: `MR` or `CT`.
-        training: cases, each with `case`, `patient`, `image`, where labelled `label`, where split `fold`; file paths
-            relative to the datalist's folder, with forward slashes.
-        testing: cases of the held-out set.
-
-    Returns:
-        The path.
-    """
-    content = {
-        "name": name,
-        "labels": dict(sorted(((str(value), text) for value, text in labels.items()), key=lambda item: int(item[0]))),
-        "modality": modality,
-        "training": [dict(case) for case in training],
-        "testing": [dict(case) for case in testing],
-    }
-    return write_text(path, json.dumps(content, indent=4, ensure_ascii=False) + "\n")
 
 
 def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> Path:

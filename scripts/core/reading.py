@@ -52,7 +52,7 @@ def check_files(case: Case, labels: Sequence[int] | None = None, mask_keys: Sequ
     """`custom_networks.check_case`, with every failure as a CaseError.
 
     Args:
-        case: datalist entry with absolute paths.
+        case: of a datalist.
         labels: values that may occur.
         mask_keys: further masks.
 
@@ -60,5 +60,5 @@ def check_files(case: Case, labels: Sequence[int] | None = None, mask_keys: Sequ
         Warnings.
     """
     known: Any = labels
-    with one_sentence(str(case["case"]), f"image {case.get('image')}"), np.errstate(all="ignore"):
-        return check_case(case, known, mask_keys=mask_keys)
+    with one_sentence(case.name, f"image {case.image}"), np.errstate(all="ignore"):
+        return check_case(case.entry(), known, mask_keys=mask_keys)

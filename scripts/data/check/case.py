@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from custom_networks import CaseError
-from scripts.core.datalist import Case, resolved
+from scripts.core.datalist import Case
 from scripts.core.look import slice_picture
 from scripts.core.reading import check_files, one_sentence, read
 
@@ -89,12 +88,11 @@ class CaseReport:
         self.findings.append(Finding(severity, rule, sentence))
 
 
-def report_case(case: Case, folder: Path, section: str, labels: Mapping[int, str], modality: str = "") -> CaseReport:
+def report_case(case: Case, section: str, labels: Mapping[int, str], modality: str = "") -> CaseReport:
     """Check one case; whatever is wrong with it becomes a finding.
 
     Args:
-        case: a datalist entry.
-        folder: where its paths start.
+        case: of a datalist.
         section: `training` or `testing`.
         labels: label value to name; empty accepts any whole number.
         modality: `CT` adds the check for Hounsfield units.
@@ -102,27 +100,25 @@ def report_case(case: Case, folder: Path, section: str, labels: Mapping[int, str
     Returns:
         The report.
     """
-    fold = case.get("fold")
-    place = "held out" if section == "testing" else "" if fold is None else f"fold {fold}"
-    report = CaseReport(case["case"], case["patient"], place)
-    files = resolved(case, folder)
+    place = "held out" if section == "testing" else "" if case.fold is None else f"fold {case.fold}"
+    report = CaseReport(case.name, case.patient, place)
     try:
-        check_files(files, list(labels) or None, mask_keys=("organ",))
+        check_files(case, list(labels) or None, mask_keys=("organ",))
     except CaseError as error:
         report.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
     try:
-        with one_sentence(report.case, f"image {files['image']}"):
-            _measure(report, files, labels, modality)
+        with one_sentence(report.case, f"image {case.image}"):
+            _measure(report, case, labels, modality)
     except CaseError as error:
         if not report.findings:
             report.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
     return report
 
 
-def _measure(report: CaseReport, files: Case, labels: Mapping[int, str], modality: str) -> None:
+def _measure(report: CaseReport, case: Case, labels: Mapping[int, str], modality: str) -> None:
     import nibabel as nib
 
-    image, affine = read(files["image"], report.case)
+    image, affine = read(case.image, report.case)
     stored = nib.orientations.io_orientation(affine)
     to_lps = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt("LPS"))
     report.orientation = "".join(nib.aff2axcodes(affine))
@@ -143,9 +139,9 @@ def _measure(report: CaseReport, files: Case, labels: Mapping[int, str], modalit
             "units; check rescale slope and intercept",
         )
     label: np.ndarray | None = None
-    if files.get("label"):
+    if case.label is not None:
         try:
-            label = read(files["label"], report.case, "label")[0]
+            label = read(case.label, report.case, "label")[0]
         except CaseError:
             label = None
         if label is not None and label.shape == tuple(image.shape[i] for i in np.argsort(order)):

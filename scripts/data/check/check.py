@@ -9,13 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.core.datalist import SECTIONS, read_content
+from scripts.core.datalist import Datalist, Patients
 from scripts.core.tables import text_table, write_csv
 from scripts.data.check.case import CaseReport, report_case, row
 from scripts.data.check.sheet import contact_sheet
 
 
-def check(datalist: str, output: str | None = None, strict: bool = False, sheet: bool = True, workers: int = 2) -> int:
+def check(
+    datalist: str,
+    output: str | None = None,
+    strict: bool = False,
+    sheet: bool = True,
+    workers: int = 2,
+    patients: Patients = "named",
+) -> int:
     """Check every case of a datalist, the PocketNet paper's inclusion criteria among the rest.
 
     Errors: unreadable, not 3-D, not finite, constant, label on another grid, unknown or empty label, the same image
@@ -28,6 +35,7 @@ def check(datalist: str, output: str | None = None, strict: bool = False, sheet:
         strict: warnings forbid training too.
         sheet: draw the contact sheet.
         workers: cases looked at at once.
+        patients: `each` takes a case without a patient for a patient of its own, instead of refusing it.
 
     Returns:
         0: training may start. 1: it may not.
@@ -38,13 +46,13 @@ def check(datalist: str, output: str | None = None, strict: bool = False, sheet:
     from tqdm import tqdm
 
     path = Path(str(datalist))
-    content = read_content(path)
-    jobs = [(case, section) for section in SECTIONS for case in content[section]]
-    labels, modality = content["labels"], str(content.get("modality", ""))
+    content = Datalist.read(path, patients=patients)
+    jobs = [(case, "training") for case in content.training] + [(case, "testing") for case in content.testing]
+    labels, modality = content.labels, content.modality
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         reports = list(
             tqdm(
-                pool.map(lambda job: report_case(job[0], path.parent, job[1], labels, modality), jobs),
+                pool.map(lambda job: report_case(job[0], job[1], labels, modality), jobs),
                 total=len(jobs),
                 desc="check",
                 unit="case",
@@ -60,9 +68,7 @@ def check(datalist: str, output: str | None = None, strict: bool = False, sheet:
     files = [write_csv(folder / "check.csv", rows)]
     counts = [sum(report.severity == kind for report in reports) for kind in ("error", "warning", "")]
     verdict = counts[0] == 0 and not (strict and counts[1])
-    title = (
-        f"{content.get('name') or path.stem}: {len(reports)} cases, {counts[0]} with errors, {counts[1]} with warnings"
-    )
+    title = f"{content.name or path.stem}: {len(reports)} cases, {counts[0]} with errors, {counts[1]} with warnings"
     if sheet:
         files += contact_sheet(reports, labels, folder / "contact_sheet.png", title)
     brief = [key for key in rows[0] if key not in {"findings", *(f"{name} ml" for name in names[6:])}]

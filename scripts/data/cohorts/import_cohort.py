@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.errors import CaseError
-from scripts.core.files import write_datalist
+from scripts.core.datalist import Case, Datalist, add_cases, existing, write_datalist
 from scripts.data.cohorts.nifti_sets import import_nifti
 from scripts.data.cohorts.sets import CCTH_LABELS, COHORTS, Cohort, hold_out
 from scripts.data.cohorts.totalsegmentator import CLASSES_V1, SPLITS, import_totalsegmentator, published_split
@@ -70,6 +70,10 @@ def import_cohort(
     chosen, workers = COHORTS[key], whole("--workers", workers)
     splits = published_split(source) if official_split else {}
     rules = tuple(parse_labels(CCTH_LABELS)) if key == "ccth" else ()
+    labels = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
+    if key == "totalsegmentator":
+        labels = dict(enumerate(("background", *CLASSES_V1)))
+    existing(output / "datalist.json", labels, chosen.modality)
     if chosen.kind == "dicom":
         wanted = Wanted(rules, chosen.modality, "", "", chosen.min_slices, bool(allow_missing), bool(axial))
         outcomes = import_tree(source, output, wanted, table, workers, public=key)
@@ -87,10 +91,9 @@ def import_cohort(
     report = write_report(output / "import_report.csv", outcomes)
     training, testing = _sections(cases, key, chosen, splits, seed)
     if cases:
-        labels = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
-        if key == "totalsegmentator":
-            labels = dict(enumerate(("background", *CLASSES_V1)))
-        write_datalist(output / "datalist.json", chosen.title, labels, chosen.modality, training, testing)
+        train, test = ([Case.of(case, output) for case in section] for section in (training, testing))
+        new = Datalist(chosen.title, chosen.modality, labels, train, test)
+        write_datalist(output / "datalist.json", add_cases(output / "datalist.json", new))
     print(summary(outcomes, report))
     print(_count(key, chosen, len(cases)))
     return 0 if cases else 1

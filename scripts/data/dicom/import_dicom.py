@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.errors import CaseError
-from scripts.core.files import write_datalist
+from scripts.core.datalist import Case, Datalist, add_cases, existing, write_datalist
 from scripts.data.dicom.choose import Wanted, choose_cases
 from scripts.data.dicom.convert import convert
 from scripts.data.dicom.labels import parse_labels
@@ -76,12 +76,16 @@ def import_dicom(
         whole("--min_slices", min_slices),
         bool(allow_missing),
     )
+    named = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
+    existing(output / "datalist.json", named, wanted.modality)
     outcomes = import_tree(dicom_dir, output, wanted, table, workers)
     cases = [one.entry for one in outcomes if one.outcome == IMPORTED]
     report = write_report(output / "import_report.csv", outcomes)
     if cases:
-        named = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
-        write_datalist(output / "datalist.json", str(name) or output.resolve().name, named, wanted.modality, cases)
+        new = Datalist(
+            str(name) or output.resolve().name, wanted.modality, named, [Case.of(case, output) for case in cases]
+        )
+        write_datalist(output / "datalist.json", add_cases(output / "datalist.json", new))
     print(summary(outcomes, report))
     return 0 if cases else 1
 

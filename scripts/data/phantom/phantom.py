@@ -16,6 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from custom_networks.errors import CaseError
+from scripts.core.datalist import Case, Datalist, write_datalist
+from scripts.core.files import write_text
 from scripts.data.phantom.anatomy import TUMOR_MM
 from scripts.data.phantom.canvas import PhantomCase, Protocol
 from scripts.data.phantom.ct import LABELS as CT_LABELS
@@ -178,16 +180,17 @@ def phantom(
     for kind in ("images", "labels") if labelled else ("images",):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     entries = _write_all(cohort(cases, seed, time_points, test, folds), make, folder, labelled, workers)
-    content: dict[str, Any] = {"name": f"phantom {modality} seed {seed}"}
-    if labelled:
-        content["labels"] = labels
-    content["modality"] = modality.upper()
-    plain = [{k: v for k, v in entry.items() if k != "info"} for entry in entries]
-    content["training"] = [entry for entry in plain if "fold" in entry]
-    content["testing"] = [entry for entry in plain if "fold" not in entry]
-    drawn = {entry["case"]: entry["info"] for entry in entries}
-    for name, data in (("datalist.json", content), ("phantom.json", drawn)):
-        (folder / name).write_text(json.dumps(data, indent=4) + "\n", encoding="utf-8")
+    drawn = {entry["case"]: entry.pop("info") for entry in entries}
+    written = [Case.of(entry, folder) for entry in entries]
+    content = Datalist(
+        f"phantom {modality} seed {seed}",
+        modality.upper(),
+        {int(value): name for value, name in labels.items()} if labelled else {},
+        [case for case in written if case.fold is not None],
+        [case for case in written if case.fold is None],
+    )
+    write_datalist(folder / "datalist.json", content)
+    write_text(folder / "phantom.json", json.dumps(drawn, indent=4) + "\n")
     people = len({entry["patient"] for entry in entries})
     print(
         f"phantom: {len(entries)} {modality.upper()} images of {people} patients, {test} held out: {folder / 'datalist.json'}"

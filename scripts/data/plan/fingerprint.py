@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scripts.core.datalist import Case, resolved
+from scripts.core.datalist import Case
 from scripts.core.reading import read
 
 # voxels per case that enter the intensity statistics; nnU-Net's number
 SAMPLES = 10_000
 
 
-def measure_case(case: Case, folder: Path, labels: Sequence[int], seed: int = 0) -> dict[str, Any]:
+def measure_case(case: Case, labels: Sequence[int], seed: int = 0) -> dict[str, Any]:
     """Measure one case after reorientation to LPS.
 
     Args:
-        case: a datalist entry.
-        folder: where its paths start.
+        case: of a datalist.
         labels: foreground label values.
         seed: of the choice of voxels.
 
@@ -34,15 +32,14 @@ def measure_case(case: Case, folder: Path, labels: Sequence[int], seed: int = 0)
     """
     import nibabel as nib
 
-    files = resolved(case, folder)
-    image, affine = read(files["image"], case["case"])
+    image, affine = read(case.image, case.name)
     # the axis of the stored array that runs along L, along P, along S
     order = np.argsort(nib.orientations.io_orientation(affine)[:, 0])
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     voxels: dict[str, int] = {}
     foreground = np.ones(image.shape, bool)
-    if files.get("label"):
-        label, _ = read(files["label"], case["case"], "label")
+    if case.label is not None:
+        label, _ = read(case.label, case.name, "label")
         values, counts = np.unique(label, return_counts=True)
         found = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
         voxels = {str(value): found.get(value, 0) for value in labels}
@@ -53,7 +50,7 @@ def measure_case(case: Case, folder: Path, labels: Sequence[int], seed: int = 0)
     if len(inside) > SAMPLES:
         inside = np.random.default_rng(seed).choice(inside, SAMPLES, replace=False)
     return {
-        "case": case["case"],
+        "case": case.name,
         "shape": [int(image.shape[i]) for i in order],
         "spacing": [round(float(spacing[i]), 5) for i in order],
         "voxels": voxels,
@@ -61,14 +58,11 @@ def measure_case(case: Case, folder: Path, labels: Sequence[int], seed: int = 0)
     }
 
 
-def fingerprint(
-    cases: Sequence[Case], folder: Path, labels: Mapping[int, str], workers: int = 2, seed: int = 0
-) -> dict[str, Any]:
+def fingerprint(cases: Sequence[Case], labels: Mapping[int, str], workers: int = 2, seed: int = 0) -> dict[str, Any]:
     """Measure the training cases of a data set; the held-out ones stay unseen.
 
     Args:
-        cases: datalist entries.
-        folder: where their paths start.
+        cases: of a datalist.
         labels: label value to name, 0 included.
         workers: cases measured at once.
         seed: of the choice of voxels.
@@ -86,7 +80,7 @@ def fingerprint(
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         measured = list(
             tqdm(
-                pool.map(lambda case: measure_case(case, folder, foreground, seed), cases),
+                pool.map(lambda case: measure_case(case, foreground, seed), cases),
                 total=len(cases),
                 desc="fingerprint",
                 unit="case",

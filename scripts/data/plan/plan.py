@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks import CaseError
-from scripts.core.datalist import read_content
+from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
 from scripts.data.plan.fingerprint import fingerprint
 from scripts.data.plan.rules import anisotropic as anisotropic_network
@@ -58,17 +58,17 @@ def plan(
         )
     if patch == "nnunet" and memory_gb is None:
         raise CaseError(name, "nnU-Net's patch rule needs a memory budget", "pass --memory_gb, e.g. 8")
-    content = read_content(path)
-    if not content["training"]:
+    content = Datalist.read(path, patients=None)
+    if not content.training:
         raise CaseError(f"datalist {path}", "it has no training case", "write it again with `python -m scripts split`")
     config = read_train_config(bundle)
-    measured = fingerprint(content["training"], path.parent, content["labels"], workers)
+    measured = fingerprint(content.training, content.labels, workers)
     choices = choose(config, measured, content, patch, memory_gb, anisotropic, intensity, name)
     target = Path(output)
     text = {key: value for key, (value, _) in choices.items()}
     text[REASONS] = {
         "bundle": str(config.get("_name_", Path(bundle).resolve().name)),
-        "data set": str(content.get("name") or path.stem),
+        "data set": content.name or path.stem,
         "cases": measured["number_of_cases"],
         **{key: reason for key, (_, reason) in choices.items()},
         "size": _cached(measured, choices["spacing"][0]),
@@ -100,7 +100,7 @@ def read_train_config(bundle: str | Path) -> dict[str, Any]:
 def choose(
     config: dict[str, Any],
     measured: dict[str, Any],
-    content: dict[str, Any],
+    content: Datalist,
     patch: str = "paper",
     memory_gb: float | None = None,
     anisotropic: bool = False,
@@ -154,13 +154,13 @@ def choose(
         least = 2 if fits(size, 2) else 1
         batch, why = batch_size(size, int(sizes.prod(axis=1).sum()), lambda n: fits(size, n), len(sizes), least)
         choices["batch_size"] = (batch, f"{why}; estimated for {memory_gb:g} GiB in fp32")
-    choices |= _intensity(config, measured, str(content.get("modality", "")), intensity)
-    if content["labels"]:
-        values = sorted(content["labels"])
+    choices |= _intensity(config, measured, content.modality, intensity)
+    if content.labels:
+        values = sorted(content.labels)
         classes: dict[str, Any] = {"label_values": values, "num_classes": len(values)}
         for key, value in classes.items():
             if key in config:
-                choices[key] = (value, f"the datalist's labels: {', '.join(content['labels'].values())}")
+                choices[key] = (value, f"the datalist's labels: {', '.join(content.labels.values())}")
     lacking = [key for key in choices if key not in config]
     if lacking:
         raise CaseError(

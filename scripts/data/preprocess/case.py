@@ -103,8 +103,8 @@ def recipe(job: Job, part: str = "train") -> Recipe:
 
 def kept(job: Job, case: Case) -> Outcome | None:
     """The outcome of a case that an earlier run has done with the same transforms and files, else None."""
-    keys = prepared_keys(case, recipe(job), cases_folder(job))
-    return Outcome(case["case"], "kept", keys=keys) if keys else None
+    keys = prepared_keys(case.entry(), recipe(job), cases_folder(job))
+    return Outcome(case.name, "kept", keys=keys) if keys else None
 
 
 def cases_folder(job: Job) -> Path:
@@ -117,20 +117,20 @@ def process(job: Job, case: Case) -> Outcome:
 
     Args:
         job: what all cases have in common.
-        case: datalist entry with absolute paths.
+        case: of a datalist.
 
     Returns:
         The outcome.
     """
     begin = time.perf_counter()
     try:
-        keys, fresh = prepare_case(case, recipe(job), cases_folder(job))
+        keys, fresh = prepare_case(case.entry(), recipe(job), cases_folder(job))
     except CaseError as error:
-        return Outcome(case["case"], "quarantined", f"{error.problem}; {error.remedy}")
+        return Outcome(case.name, "quarantined", f"{error.problem}; {error.remedy}")
     seconds = time.perf_counter() - begin
     if fresh:
-        _note(Path(job.output) / JOURNAL, {"case": case["case"], "pid": os.getpid(), "seconds": round(seconds, 3)})
-    return Outcome(case["case"], "done" if fresh else "kept", keys=keys, seconds=seconds)
+        _note(Path(job.output) / JOURNAL, {"case": case.name, "pid": os.getpid(), "seconds": round(seconds, 3)})
+    return Outcome(case.name, "done" if fresh else "kept", keys=keys, seconds=seconds)
 
 
 def _note(path: Path, entry: Mapping[str, Any]) -> None:

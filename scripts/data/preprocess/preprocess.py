@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from custom_networks import CaseError
-from custom_networks.data import PATH_KEYS
 from custom_networks.prepare import PARTIAL, case_folder
-from scripts.core.datalist import Case, read_content, write_content
+from scripts.core.datalist import Case, Datalist, distinct_names, write_datalist
 from scripts.core.files import write_text
 from scripts.data.preprocess.case import Job, Outcome, kept, load_config, recipe
 from scripts.data.preprocess.workers import run_dask, run_local
@@ -56,21 +55,21 @@ def preprocess(
     from tqdm import tqdm
 
     path, target = Path(str(datalist)).resolve(), Path(output).resolve()
-    content = read_content(path)
+    content = Datalist.read(path)
     if dtype not in {"float32", "float16"}:
         raise CaseError("preprocess", f"there is no --dtype {dtype}", "choose float32 or float16")
     more = [overrides] if isinstance(overrides, str) else list(overrides)
     config = load_config([Path(bundle) / "configs" / "train.json", *more])
     job = Job(str(bundle), json.dumps(config), str(target), dtype)
-    cases = [_absolute(case, path.parent) for case in content["training"]]
-    _check_names(cases, path)
+    cases = list(content.training)
+    distinct_names(cases, str(path))
     override = {**read_overrides(more), **mapped_override(job, len(recipe(job).transforms))}
     (target / "cases").mkdir(parents=True, exist_ok=True)
     _remove_stale(target / "cases")
     begin = time.perf_counter()
     finished = [outcome for case in cases if (outcome := kept(job, case)) is not None]
     outcomes = {outcome.case: outcome for outcome in finished}
-    cases = [case for case in cases if case["case"] not in outcomes]
+    cases = [case for case in cases if case.name not in outcomes]
     run: Iterator[Outcome] = run_dask(job, cases, scheduler) if scheduler else run_local(job, cases, workers)
     # no monitor thread: processes are forked
     tqdm.monitor_interval = 0
@@ -84,7 +83,7 @@ def preprocess(
     write_text(target / "quarantine.json", json.dumps(quarantined, indent=4, ensure_ascii=False) + "\n")
     if keys:
         write_text(target / "mapped.json", json.dumps(with_keys(override, keys), indent=4, ensure_ascii=False) + "\n")
-    write_content(target / "datalist.json", _mapped_datalist(content, path.parent, target, outcomes))
+    write_datalist(target / "datalist.json", _mapped_datalist(content, target, outcomes))
     _report(outcomes, quarantined, target, time.perf_counter() - begin)
     return 1 if quarantined else 0
 
@@ -99,18 +98,6 @@ def _report(outcomes: dict[str, Outcome], quarantined: dict[str, str], target: P
     )
     place = target.resolve()  # the command is typed in the bundle's folder, not here
     print(f"""use: --config_file "['configs/train.json','{place}/mapped.json']" --dataset_dir {place}""")
-
-
-def _absolute(case: Case, folder: Path) -> Case:
-    return {key: str(folder / value) if key in PATH_KEYS and value else value for key, value in case.items()}
-
-
-def _check_names(cases: Sequence[Case], path: Path) -> None:
-    seen: set[str] = set()
-    for case in cases:
-        if case["case"] in seen:
-            raise CaseError(case["case"], f"two cases of {path} have this name", "give each case its own name")
-        seen.add(case["case"])
 
 
 def _remove_stale(folder: Path) -> None:
@@ -175,22 +162,13 @@ def with_keys(override: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _mapped_datalist(
-    content: dict[str, Any], source: Path, target: Path, outcomes: dict[str, Outcome]
-) -> dict[str, Any]:
-    def relative(value: str) -> str:
-        return Path(os.path.relpath(source / value, target)).as_posix()
-
-    training = []
-    for case in content["training"]:
-        outcome = outcomes.get(case["case"])
-        if outcome is None or not outcome.keys:
-            continue
-        folder = case_folder(Path("cases"), case).as_posix()
-        entry = {key: relative(value) if key in PATH_KEYS and value else value for key, value in case.items()}
-        training.append({**entry, **{key: f"{folder}/{key}.npy" for key in outcome.keys}})
-    testing = [
-        {key: relative(value) if key in PATH_KEYS and value else value for key, value in case.items()}
-        for case in content["testing"]
-    ]
-    return {**content, "training": training, "testing": testing}
+def _mapped_datalist(content: Datalist, target: Path, outcomes: dict[str, Outcome]) -> Datalist:
+    moved = content.moved(target)
+    training: list[Case] = []
+    for case in moved.training:
+        outcome = outcomes.get(case.name)
+        if outcome is not None and outcome.keys:
+            folder = case_folder(Path("cases"), case.entry()).as_posix()
+            arrays = {key: f"{folder}/{key}.npy" for key in outcome.keys}
+            training.append(replace(case, files={**case.files, **arrays}))
+    return replace(moved, training=training)

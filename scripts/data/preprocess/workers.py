@@ -25,7 +25,7 @@ def run_local(job: Job, cases: Sequence[Case], workers: int) -> Iterator[Outcome
 
     Args:
         job: what all cases have in common.
-        cases: datalist entries with absolute paths.
+        cases: of a datalist, with absolute paths.
         workers: processes; each holds one case at a time.
 
     Yields:
@@ -55,7 +55,7 @@ def run_local(job: Job, cases: Sequence[Case], workers: int) -> Iterator[Outcome
                 try:
                     yield pool.submit(process, job, case).result()
                 except BrokenProcessPool:
-                    yield Outcome(case["case"], "quarantined", DIED)
+                    yield Outcome(case.name, "quarantined", DIED)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -72,7 +72,7 @@ def run_dask(job: Job, cases: Sequence[Case], scheduler: str, timeout: float = 2
 
     Args:
         job: what all cases have in common; its paths are absolute.
-        cases: datalist entries with absolute paths.
+        cases: of a datalist, with absolute paths.
         scheduler: address, such as `tcp://host:8786`.
         timeout: seconds to wait for it.
 
@@ -99,7 +99,7 @@ def run_dask(job: Job, cases: Sequence[Case], scheduler: str, timeout: float = 2
             try:
                 yield future.result()
             except KilledWorker:
-                yield Outcome(futures[future]["case"], "quarantined", DIED_THERE)
+                yield Outcome(futures[future].name, "quarantined", DIED_THERE)
             except ImportError as error:
                 raise CaseError(
                     f"scheduler {scheduler}",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from custom_networks import CaseError
-from scripts.core.datalist import SECTIONS, Case, read_content, resolved, write_content
+from scripts.core.datalist import Case, Datalist, Patients, write_datalist
 from scripts.core.reading import read
 from scripts.core.tables import text_table
 from scripts.data.split.balance import assign
@@ -29,6 +30,7 @@ def split(
     output: str | None = None,
     reset: bool = False,
     workers: int = 2,
+    patients: Patients = "named",
 ) -> None:
     """Write patient-grouped folds and a held-out set into a datalist (decisions P13 and G17).
 
@@ -45,61 +47,66 @@ def split(
         output: where to write; default the datalist itself, replaced at once.
         reset: place every patient anew.
         workers: threads that read labels.
+        patients: `named` refuses a case without a patient; `each` says that such a case is a patient of its own, and
+            writes that.
 
     Raises:
         CaseError: unreadable datalist or label, too few patients, a patient in two places, other folds than before.
     """
     path = Path(str(datalist))
-    content = read_content(path)
-    cases = [case for section in SECTIONS for case in content[section]]
+    content = Datalist.read(path, patients=patients)
+    cases = content.cases
     if not isinstance(folds, int) or folds < 2 or not 0 <= test < 1:
         raise CaseError(
             f"split {path}",
             f"{folds} folds and a held-out share of {test} cannot be made",
             "pass --folds 2 or more and --test from 0 to below 1",
         )
-    places = {} if reset else existing_places(read_content(previous) if previous else content, folds, previous or path)
-    patients = sorted({case["patient"] for case in cases})
+    places = (
+        {}
+        if reset
+        else existing_places(
+            Datalist.read(previous, patients=patients) if previous else content, folds, previous or path
+        )
+    )
+    people = sorted({case.patient for case in cases})
     needed = folds + (1 if test > 0 else 0)
-    if len(patients) < needed:
+    if len(people) < needed:
         raise CaseError(
             f"split {path}",
-            f"{len(patients)} patients cannot fill {needed} places",
+            f"{len(people)} patients cannot fill {needed} places",
             "pass a smaller --folds, or --test 0, or add patients",
         )
-    amounts = patient_amounts(cases, path.parent, list(content["labels"]), workers)
+    amounts = patient_amounts(cases, list(content.labels), workers)
     bins = [*range(folds), TEST] if test > 0 else list(range(folds))
     bins += [TEST] if TEST in places.values() and TEST not in bins else []
     shares = {place: test if place == TEST else (1 - test) / folds for place in bins}
-    table = np.stack([amounts[patient] for patient in patients])
-    fixed = {i: places[patient] for i, patient in enumerate(patients) if patient in places}
+    table = np.stack([amounts[patient] for patient in people])
+    fixed = {i: places[patient] for i, patient in enumerate(people) if patient in places}
     chosen = assign(table, shares, fixed, seed)
-    place_of = dict(zip(patients, chosen, strict=True))
-    content["training"] = [
-        {**case, "fold": place_of[case["patient"]]} for case in cases if place_of[case["patient"]] != TEST
-    ]
-    content["testing"] = [
-        {key: value for key, value in case.items() if key != "fold"}
-        for case in cases
-        if place_of[case["patient"]] == TEST
-    ]
-    target = write_content(output or path, _relocated(content, path, Path(output)) if output else content)
+    place_of = dict(zip(people, chosen, strict=True))
+    content = replace(
+        content,
+        training=[replace(c, fold=place_of[c.patient]) for c in cases if place_of[c.patient] != TEST],
+        testing=[replace(c, fold=None) for c in cases if place_of[c.patient] == TEST],
+    )
+    target = write_datalist(output or path, content)
     print(text_table(_summary(content, place_of, amounts, bins)))
-    print(f"\n{len(fixed)} patients kept their place, {len(patients) - len(fixed)} were placed: {target}")
+    print(f"\n{len(fixed)} patients kept their place, {len(people) - len(fixed)} were placed: {target}")
 
 
-def existing_places(content: dict[str, Any], folds: int, where: str | Path) -> dict[str, int]:
+def existing_places(content: Datalist, folds: int, where: str | Path) -> dict[str, int]:
     """Places that patients have in a datalist: patient to fold, or -1 for the held-out set.
 
     Raises:
         CaseError: a patient in two places, or folds that the new number of folds does not hold.
     """
     found: dict[str, set[int]] = defaultdict(set)
-    for case in content["testing"]:
-        found[case["patient"]].add(TEST)
-    for case in content["training"]:
-        if case.get("fold") is not None:
-            found[case["patient"]].add(case["fold"])
+    for case in content.testing:
+        found[case.patient].add(TEST)
+    for case in content.training:
+        if case.fold is not None:
+            found[case.patient].add(case.fold)
     for patient, places in found.items():
         if len(places) > 1:
             names = " and ".join("the held-out set" if p == TEST else f"fold {p}" for p in sorted(places))
@@ -118,12 +125,11 @@ def existing_places(content: dict[str, Any], folds: int, where: str | Path) -> d
     return {patient: next(iter(places)) for patient, places in found.items()}
 
 
-def patient_amounts(cases: list[Case], folder: Path, labels: list[int], workers: int) -> dict[str, np.ndarray]:
+def patient_amounts(cases: list[Case], labels: list[int], workers: int) -> dict[str, np.ndarray]:
     """What is balanced, per patient: patients (1), cases, then volume in ml and presence of each label.
 
     Args:
-        cases: datalist entries, with or without a label.
-        folder: where their paths start.
+        cases: with or without a label.
         labels: label values; 0 is left out.
         workers: threads.
 
@@ -133,9 +139,9 @@ def patient_amounts(cases: list[Case], folder: Path, labels: list[int], workers:
     foreground = [value for value in labels if value]
 
     def volumes(case: Case) -> np.ndarray:
-        if not case.get("label") or not foreground:
+        if case.label is None or not foreground:
             return np.zeros(len(foreground))
-        label, affine = read(resolved(case, folder)["label"], case["case"], "label")
+        label, affine = read(case.label, case.name, "label")
         voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
         values, counts = np.unique(label, return_counts=True)
         found = dict(zip(values.tolist(), counts.tolist(), strict=True))
@@ -145,37 +151,17 @@ def patient_amounts(cases: list[Case], folder: Path, labels: list[int], workers:
         measured = list(pool.map(volumes, cases))
     amounts: dict[str, np.ndarray] = {}
     for case, volume in zip(cases, measured, strict=True):
-        row = amounts.setdefault(case["patient"], np.r_[1.0, 0.0, np.zeros(2 * len(foreground))])
+        row = amounts.setdefault(case.patient, np.r_[1.0, 0.0, np.zeros(2 * len(foreground))])
         row[1] += 1
         row[2 : 2 + len(foreground)] += volume
         row[2 + len(foreground) :] = np.maximum(row[2 + len(foreground) :], volume > 0)
     return amounts
 
 
-def _relocated(content: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
-    """Paths are relative to the datalist's folder; a copy in another folder needs other ones."""
-    import os
-
-    if source.parent.resolve() == target.parent.resolve():
-        return content
-    moved = dict(content)
-    for section in SECTIONS:
-        moved[section] = [
-            {
-                key: Path(os.path.relpath(source.parent / value, target.parent)).as_posix()
-                if key in {"image", "label", "organ"} and value and not Path(value).is_absolute()
-                else value
-                for key, value in case.items()
-            }
-            for case in content[section]
-        ]
-    return moved
-
-
 def _summary(
-    content: dict[str, Any], place_of: dict[str, int], amounts: dict[str, np.ndarray], bins: list[int]
+    content: Datalist, place_of: dict[str, int], amounts: dict[str, np.ndarray], bins: list[int]
 ) -> list[dict[str, Any]]:
-    foreground = {value: name for value, name in content["labels"].items() if value}
+    foreground = {value: name for value, name in content.labels.items() if value}
     rows = []
     for place in bins:
         total = sum((amounts[p] for p, at in place_of.items() if at == place), np.zeros(2 + 2 * len(foreground)))

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from custom_networks.data import case_name
+from custom_networks import case_name
 from scripts.experiments.evaluate.measure import Classes
 from scripts.experiments.evaluate.overlay import colours, load, overlay
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
-from custom_networks.data import case_name, read_datalist
-from custom_networks.errors import CaseError
+from custom_networks import CaseError, case_name
+from scripts.core.datalist import Case, Datalist, Patients, distinct_names
 from scripts.experiments.evaluate import aggregate, significance
 from scripts.experiments.evaluate import boxplots as drawing
 from scripts.experiments.evaluate.measure import check_grids, find_prediction, measure, read_classes
@@ -23,13 +22,14 @@ def evaluate(
     datalist: str,
     predictions: str,
     output: str,
-    section: str = "testing",
+    section: Literal["training", "testing"] = "testing",
     classes: Any = None,
     compare: Any = None,
     pictures: int = 3,
     draws: int = 9999,
     seed: int = 0,
     workers: int = 2,
+    patients: Patients = "named",
 ) -> int:
     """Compare predictions with labels: DSC, HD95 and ASD in mm (GynBTNet paper, section 3.1), pictures, tests.
 
@@ -49,6 +49,7 @@ def evaluate(
         draws: random permutations of the tests.
         seed: of the bootstrap and the tests.
         workers: cases measured at a time.
+        patients: `each` takes a case without a patient for a patient of its own, instead of refusing it.
 
     Returns:
         0; 1 if a prediction is missing (after everything else was written).
@@ -56,7 +57,8 @@ def evaluate(
     Raises:
         CaseError: a file is missing, unreadable or on another grid, or a class cannot be told.
     """
-    cases = _labelled(read_datalist(datalist, section=section), datalist, section)
+    content = Datalist.read(datalist, patients=patients)
+    cases = _labelled(content.section(section), datalist, section)
     wanted, known = read_classes(datalist, classes)
     folders = _models(predictions, compare)
     for folder in folders.values():
@@ -78,7 +80,7 @@ def evaluate(
         frame.to_csv(target / "statistics.csv", index=False, float_format="%.6g")
         tests = significance.cells(frame)
         print(f"\n{aggregate.as_text(tests, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}")
-    modality = str(json.loads(Path(datalist).read_text(encoding="utf-8")).get("modality", "mr"))
+    modality = content.modality or "mr"
     images = drawing.write_pictures(
         tables, cases, folders[next(iter(tables))], wanted, modality, target / "pictures", int(pictures)
     )
@@ -87,19 +89,16 @@ def evaluate(
     return _missing(cases, folders)
 
 
-def _labelled(cases: Sequence[dict[str, Any]], datalist: str, section: str) -> list[dict[str, Any]]:
-    labelled = [case for case in cases if case.get("label")]
+def _labelled(cases: Sequence[Case], datalist: str, section: str) -> list[dict[str, Any]]:
+    labelled = [case for case in cases if case.label]
     if not labelled:
         raise CaseError(
             f"datalist {datalist}", f"its section '{section}' has no labelled case", "choose another --section"
         )
-    names = [case_name(case) for case in labelled]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise CaseError(twice, f"datalist {datalist} names two cases so", "give every case a name of its own")
+    distinct_names(labelled, f"datalist {datalist}")
     if len(labelled) < len(cases):
         print(f"{len(cases) - len(labelled)} of {len(cases)} cases have no label and are left out.")
-    return labelled
+    return [case.entry() for case in labelled]
 
 
 def _models(predictions: str, compare: Any) -> dict[str, Path]:

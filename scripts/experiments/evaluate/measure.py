@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from custom_networks import case_name, read_volume
-from custom_networks.errors import CaseError
+from custom_networks import CaseError, case_name, read_volume, safe_name
+from custom_networks.datalist import image_stem
 from custom_networks.metrics import surface_metrics
+from scripts.core.datalist import Datalist
 
 # name of a class -> the label values it consists of
 Classes = dict[str, list[int]]
@@ -53,12 +53,12 @@ def read_classes(datalist: str | Path, wanted: Any = None) -> tuple[Classes, lis
         CaseError: no class can be told, or a wanted one is unknown or empty.
     """
     name = f"datalist {datalist}"
-    content = json.loads(Path(datalist).read_text(encoding="utf-8"))
-    labels = {int(value): str(text) for value, text in (content.get("labels") or {}).items()}
+    content = Datalist.read(datalist, patients=None)
+    labels = content.labels
     if isinstance(wanted, Mapping):
         return _regions(wanted, "--classes"), sorted(labels)
-    if content.get("regions"):
-        classes = _regions(content["regions"], name)
+    if content.more.get("regions"):
+        classes = _regions(content.more["regions"], name)
     else:
         classes = {text: [value] for value, text in sorted(labels.items()) if value != 0}
         if set(classes) == {"organ", "tumor"}:
@@ -95,8 +95,7 @@ def _regions(regions: Any, where: str) -> Classes:
 
 def find_prediction(folder: Path, case: Mapping[str, Any]) -> Path | None:
     """Find a case's prediction: by case name, or as MONAI's `SaveImaged` names it after the image."""
-    stem = Path(str(case["image"])).name.removesuffix(".gz").removesuffix(".nii")
-    for name in dict.fromkeys((case_name(case), stem)):
+    for name in dict.fromkeys((safe_name(case_name(case)), image_stem(case["image"]))):
         for candidate in (name, f"{name}_pred", f"{name}/{name}_pred", f"{name}/{name}"):
             for suffix in (".nii.gz", ".nii"):
                 path = folder / f"{candidate}{suffix}"
@@ -237,7 +236,7 @@ def measure_case(
         rows.append(
             {
                 "case": case_name(case),
-                "patient": str(case.get("patient", case_name(case))),
+                "patient": case["patient"],
                 "class": name,
                 "dsc": found["dsc"],
                 "hd95_mm": found["hd95"],

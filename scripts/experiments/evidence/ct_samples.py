@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from custom_networks import CaseError, read_volume
-from scripts.core.files import write_datalist, write_nifti
+from scripts.core.datalist import Case, Datalist, write_datalist
+from scripts.core.files import write_nifti
 from scripts.data.cohorts.totalsegmentator import CLASSES_V1
 
 REPO = Path(__file__).resolve().parents[3]
@@ -63,31 +64,31 @@ def openkbp_parts(samples: Path, train: int, test: int, seed: int) -> tuple[list
 def write_pretraining(samples: Path, names: Sequence[str], folder: Path) -> Path:
     """Stage 1: OpenKBP images and the abdominal CTs, without labels; every tenth OpenKBP case validates (fold 0)."""
     cases = [
-        {"case": name, "patient": name, "image": str(_image(samples, name)), "fold": int(i % 10 != 0)}
+        Case(name, {"image": str(_image(samples, name))}, name, int(i % 10 != 0))
         for i, name in enumerate(sorted(names))
     ]
     for name in ("ct_abd_crlm1004_unlabelled", "ct_abdpelvis_totalseg"):
         image = samples / "cases" / name / "image.nii.gz"
         if image.is_file():
-            cases.append({"case": name, "patient": name, "image": str(image), "fold": 1})
-    return write_datalist(folder / "datalist.json", "unlabelled CT", {}, "CT", cases)
+            cases.append(Case(name, {"image": str(image)}, name, 1))
+    return write_datalist(folder / "datalist.json", Datalist("unlabelled CT", "CT", training=cases))
 
 
 def write_finetuning(samples: Path, folder: Path) -> Path:
     """Stage 2: the one CT with all 104 classes of TotalSegmentator v1; it trains, validates and tests."""
     source = samples / "cases" / "ct_abdpelvis_totalseg"
-    case: dict[str, Any] = {"case": source.name, "patient": source.name}
-    case |= {key: str(source / f"{key}.nii.gz") for key in ("image", "label")}
+    case = Case(source.name, {key: str(source / f"{key}.nii.gz") for key in ("image", "label")}, source.name)
     labels = dict(enumerate(("background", *CLASSES_V1)))
-    return write_datalist(folder / "datalist.json", "one CT", labels, "CT", [{**case, "fold": 0}], [case])
+    return write_datalist(folder / "datalist.json", Datalist("one CT", "CT", labels, [replace(case, fold=0)], [case]))
 
 
 def write_brachytherapy(samples: Path, train: Sequence[str], test: Sequence[str], folder: Path) -> Path:
     """Stage 3: OpenKBP's target and organs at risk in the places of HR-CTV and organs at risk; writes merged labels."""
     cases = {name: _labelled(samples, name, folder) for name in (*train, *test)}
-    training = [{**cases[name], "fold": i % 5} for i, name in enumerate(train)]
+    training = [replace(cases[name], fold=i % 5) for i, name in enumerate(train)]
     return write_datalist(
-        folder / "datalist.json", "OpenKBP planning CT", OPENKBP, "CT", training, [cases[name] for name in test]
+        folder / "datalist.json",
+        Datalist("OpenKBP planning CT", "CT", OPENKBP, training, [cases[name] for name in test]),
     )
 
 
@@ -95,9 +96,10 @@ def _image(samples: Path, name: str) -> Path:
     return samples / "openkbp" / "images" / f"{name}.nii.gz"
 
 
-def _labelled(samples: Path, name: str, folder: Path) -> dict[str, str]:
+def _labelled(samples: Path, name: str, folder: Path) -> Case:
     label, affine = read_volume(samples / "openkbp" / "labels" / f"{name}.nii.gz", name, "label")
     file = folder / "labels" / f"{name}.nii.gz"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(file, MERGED[np.asarray(label, np.int64)], affine)
-    return {"case": name, "patient": name, "image": str(_image(samples, name)), "label": f"labels/{name}.nii.gz"}
+    files = {"image": str(_image(samples, name)), "label": f"labels/{name}.nii.gz"}
+    return Case(name, files, name, folder=folder)

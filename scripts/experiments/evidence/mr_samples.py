@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from custom_networks import CaseError
-from scripts.core.files import write_datalist
+from scripts.core.datalist import Case, Datalist, write_datalist
 from scripts.data.split.split import split
 from scripts.experiments.evidence.ct_samples import samples_folder
 
@@ -33,11 +34,13 @@ def stand_ins(output: str, samples: str = "", folds: int = 5, seed: int = 0) -> 
     cases = [_case(folder.name, folder / "image.nii.gz", folder / "label.nii.gz") for folder in pelvis]
     write_datalist(
         target / "bladder" / "datalist.json",
-        "bladder as organ",
-        {0: "background", 1: "organ"},
-        "MR",
-        [{**case, "fold": i} for i, case in enumerate(cases[:-1])],
-        cases[-1:],
+        Datalist(
+            "bladder as organ",
+            "MR",
+            {0: "background", 1: "organ"},
+            [replace(case, fold=i) for i, case in enumerate(cases[:-1])],
+            cases[-1:],
+        ),
     )
     index = json.loads((source / "sts_t1" / "index.json").read_text(encoding="utf-8"))
     sarcoma = [
@@ -45,12 +48,12 @@ def stand_ins(output: str, samples: str = "", folds: int = 5, seed: int = 0) -> 
         for entry in index["cases"]
     ]
     file = target / "sarcoma" / "datalist.json"
-    write_datalist(file, "sarcoma as tumour", {0: "background", 1: "GTV"}, "MR", sarcoma)
+    write_datalist(file, Datalist("sarcoma as tumour", "MR", {0: "background", 1: "GTV"}, sarcoma))
     split(str(file), folds=folds, test=0.0, seed=seed)
 
 
-def _case(name: str, image: Path, label: Path) -> dict[str, str]:
+def _case(name: str, image: Path, label: Path) -> Case:
     for file in (image, label):
         if not file.is_file():
             raise CaseError(name, f"{file} does not exist", "set GYN_SAMPLES to the complete folder of samples")
-    return {"case": name, "patient": name, "image": str(image), "label": str(label)}
+    return Case(name, {"image": str(image), "label": str(label)}, name)

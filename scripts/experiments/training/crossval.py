@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from custom_networks import CaseError, case_name, fold_split, read_datalist
+from custom_networks import CaseError, fold_split, safe_name
+from scripts.core.datalist import Case, Datalist, image_stem, write_datalist
 from scripts.experiments.training.bundle_run import check_overrides, run_bundle
 
 
@@ -42,13 +43,14 @@ def crossval(
         CaseError: a fold is empty, an override is unknown, or a run failed.
     """
     folder, target, source = Path(bundle).resolve(), Path(output).resolve(), Path(datalist).resolve()
-    cases = read_datalist(source)
-    wanted = sorted({case.get("fold", 0) for case in cases}) if folds is None else _words(folds)
+    content = Datalist.read(source)
+    cases = list(content.training)
+    wanted = sorted({case.fold for case in cases if case.fold is not None}) if folds is None else _words(folds)
     extra = [_config(folder, str(name)) for name in _words(configs)]
     given = dict(overrides or {})
     _check_names(cases)
     for fold in wanted:
-        fold_split(cases, int(fold))
+        fold_split([case.entry() for case in cases], int(fold))
     train = ["configs/train.json", *extra]
     check_overrides(folder, train, given)
     for fold in wanted:
@@ -78,16 +80,11 @@ def crossval(
             {**common, "output_dir": str(place / "evaluation")},
             log=place / "evaluation.txt",
         )
-    _collect(source, cases, [int(fold) for fold in wanted], target)
+    _collect(content, [int(fold) for fold in wanted], target)
 
 
-def _stem(case: dict[str, Any]) -> str:
-    """What SaveImaged names a prediction after: the image's file without its suffix, other dots kept."""
-    return Path(case["image"]).name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _check_names(cases: list[dict[str, Any]]) -> None:
-    stems = [(case.get("fold"), _stem(case)) for case in cases]
+def _check_names(cases: list[Case]) -> None:
+    stems = [(case.fold, image_stem(case.image)) for case in cases]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise CaseError(
@@ -120,21 +117,19 @@ def _evaluation(bundle: Path, configs: list[str]) -> list[str]:
     return [name for name in own if name.startswith("configs/") and (bundle / name).is_file()]
 
 
-def _collect(source: Path, cases: list[dict[str, Any]], folds: list[int], target: Path) -> None:
+def _collect(content: Datalist, folds: list[int], target: Path) -> None:
     together = target / "out_of_fold"
     together.mkdir(parents=True, exist_ok=True)
-    organ: dict[str, str] = {}
-    for case in cases:
-        made = target / f"fold{case.get('fold', 0)}" / "evaluation" / "predictions" / f"{_stem(case)}_pred.nii.gz"
+    training = []
+    for case in content.training:
+        made = target / f"fold{case.fold}" / "evaluation" / "predictions" / f"{image_stem(case.image)}_pred.nii.gz"
+        organ = together / f"{safe_name(case.name)}_pred.nii.gz"
         # folds of earlier calls count too: without them stage 2 would silently see the truth's organ there
-        if case.get("fold", 0) in folds or made.is_file():
-            kept = together / f"{case_name(case)}_pred.nii.gz"
-            shutil.copyfile(made, kept)
-            organ[case["image"]] = str(kept)
-    content = json.loads(source.read_text(encoding="utf-8"))
-    content["training"] = [
-        case | ({"organ": organ[case["image"]]} if case["image"] in organ else {}) for case in read_datalist(source)
-    ]
-    content["testing"] = read_datalist(source, section="testing") if content.get("testing") else []
-    (target / "datalist.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-    print(f"out-of-fold predictions of {len(organ)} cases: {together}")
+        if case.fold in folds or made.is_file():
+            shutil.copyfile(made, organ)
+            training.append(replace(case, files={**case.files, "organ": str(organ)}))
+        else:
+            training.append(case)
+    write_datalist(target / "datalist.json", replace(content, training=training))
+    found = sum(Path(case.files.get("organ", "")).parent == together for case in training)
+    print(f"out-of-fold predictions of {found} cases: {together}")

@@ -1,26 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks.data import read_datalist
-from scripts.core.files import atomic_file, write_datalist, write_nifti, write_text
-
-
-def test_datalist_reads_back_in_monai_and_here(tmp_path: Path) -> None:
-    case = {"case": "p1_t1", "patient": "p1", "image": "images/p1_t1.nii.gz", "label": "labels/p1_t1.nii.gz", "fold": 0}
-    path = write_datalist(tmp_path / "d" / "datalist.json", "x", {"10": "b", "2": "a", "0": "background"}, "MR", [case])
-    content = json.loads(path.read_text())
-    assert list(content["labels"]) == ["0", "2", "10"]
-    assert content["testing"] == []
-    assert read_datalist(path)[0]["image"] == str(tmp_path / "d" / case["image"])
-    from monai.data import load_decathlon_datalist
-
-    assert load_decathlon_datalist(str(path))[0]["label"] == str(tmp_path / "d" / case["label"])
+from scripts.core.files import atomic_file, write_nifti, write_text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from custom_networks import CaseError
-from scripts.core.datalist import read_content
+from scripts.core.datalist import Case, Datalist
 from scripts.data.check.case import report_case
 from scripts.data.check.check import check
 from scripts.data.plan.fingerprint import measure_case
@@ -77,10 +77,10 @@ def test_datalists(content: Any, raw: bytes | None) -> None:
         volume(folder)
         path = folder / "datalist.json"
         path.write_bytes(raw if raw is not None else json.dumps(content).encode("utf-8", "surrogatepass"))
-        if refused(read_content, path):
+        if refused(Datalist.read, path, patients="each"):
             return
-        assert check(datalist=str(path), sheet=True, workers=1) in (0, 1)
-        refused(split, datalist=str(path), folds=2, test=0, workers=1)
+        assert check(datalist=str(path), sheet=True, workers=1, patients="each") in (0, 1)
+        refused(split, datalist=str(path), folds=2, test=0, workers=1, patients="each")
 
 
 @SETTINGS
@@ -97,10 +97,10 @@ def test_headers(where: list[tuple[int, int]], cut: int, which: str) -> None:
         for position, value in where:
             raw[position] = value
         (folder / which).write_bytes(bytes(raw[: len(raw) - cut] if cut < 100 else raw))
-        case = {"case": "c", "patient": "p", "image": "i.nii", "label": "l.nii"}
-        report = report_case(case, folder, "training", {0: "background", 1: "organ"})
+        case = Case("c", {"image": "i.nii", "label": "l.nii"}, "p", folder=folder)
+        report = report_case(case, "training", {0: "background", 1: "organ"})
         assert all("\n" not in finding.sentence for finding in report.findings)
-        refused(measure_case, case, folder, [1])
+        refused(measure_case, case, [1])
 
 
 def small_enough(path: Path) -> bool:
@@ -127,7 +127,7 @@ def test_preprocessing_of_damaged_headers(where: list[tuple[int, int]]) -> None:
         config = {**load_config([BUNDLE / "configs/train.json"]), "spacing": [1.0, 1.0, 1.0]}
         job = Job(str(BUNDLE), json.dumps(config), str(folder / "out"), "float32")
         (folder / "out").mkdir()
-        case = {"case": "c", "image": str(folder / "i.nii"), "label": str(folder / "l.nii")}
+        case = Case("c", {"image": "i.nii", "label": "l.nii"}, "p", folder=folder)
         outcome = process(job, case)
         assert outcome.status in {"done", "quarantined"}
         assert "\n" not in outcome.reason

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.core.datalist import Case
 from scripts.core.look import label_colors, slice_picture
 from scripts.data.check.case import CaseReport, report_case
 from scripts.data.check.check import check
@@ -235,8 +236,8 @@ def test_cut_off_names_the_anatomical_border(
     affine = np.diag([*(np.array(signs) * (1, 1, 5.0)), 1.0])
     save(tmp_path / "i.nii.gz", image[flips], affine)
     save(tmp_path / "l.nii.gz", label[flips], affine)
-    case = {"case": "c", "patient": "p", "image": "i.nii.gz", "label": "l.nii.gz"}
-    found = report_case(case, tmp_path, "training", LABELS).findings
+    case = Case("c", {"image": "i.nii.gz", "label": "l.nii.gz"}, "p", folder=tmp_path)
+    found = report_case(case, "training", LABELS).findings
     cut = next(finding for finding in found if finding.rule == "cut off")
     assert f"organ: at the {face} border" in cut.sentence
     assert cut.severity == "warning"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImaged, SaveImaged
 
-from custom_networks.data import distinct_cases, fold_split, inference_cases, read_datalist
+from custom_networks import distinct_cases, fold_split, inference_cases, read_datalist
 from custom_networks.errors import CaseError
 from scripts.__main__ import main
 from scripts.core.files import write_nifti
@@ -181,7 +181,7 @@ def test_sets_of_one_nifti_per_scan(tmp_path: Path, capsys: Any, cohort: str, co
     assert any(told in row["finding"] for row in report(tmp_path / "o"))
     expected = f"{cohort}: found {len(cases)} of the paper's {COHORTS[cohort].count} scans"
     assert expected in capsys.readouterr().out
-    assert json.loads((tmp_path / "o" / "datalist.json").read_text())["labels"] == {}
+    assert "labels" not in json.loads((tmp_path / "o" / "datalist.json").read_text())
 
 
 def test_predictions_of_totalsegmentator_are_named_by_case(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks.data import check_cases, read_datalist
+from custom_networks import check_cases, read_datalist
 from scripts.__main__ import main
 from scripts.data.dicom.import_dicom import import_dicom
 from scripts.data.phantom.canvas import Protocol

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Orientation
 
 from custom_networks import CaseError
+from scripts.core.datalist import Case, Datalist
 from scripts.data.phantom.phantom import phantom
 from scripts.data.plan.fingerprint import fingerprint, measure_case
 from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel, stored_bytes
@@ -74,9 +76,9 @@ def test_paper_geometry_gives_the_papers_patch_and_spacing(tmp_path: Path) -> No
 
 def test_sagittal_series_are_measured_after_reorientation(tmp_path: Path) -> None:
     path = cohort(tmp_path, [((30, 64, 48), (4.0, 0.5, 0.7))], axcodes="PIR")
-    case = json.loads(path.read_text())["training"][0]
-    assert nib.load(tmp_path / case["image"]).shape == (64, 48, 30)
-    measured = measure_case(case, tmp_path, [1, 2])
+    case = Datalist.read(path).training[0]
+    assert nib.load(case.image).shape == (64, 48, 30)
+    measured = measure_case(case, [1, 2])
     assert measured["shape"] == [30, 64, 48]
     assert measured["spacing"] == pytest.approx([4.0, 0.5, 0.7])
     assert measured["voxels"] == {"1": 8 * 16 * 12, "2": 0}
@@ -115,12 +117,12 @@ def test_fingerprint_counts_classes_and_foreground_intensities(tmp_path: Path) -
     label[:5, :2] = 1
     nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "i.nii")
     nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "l.nii")
-    labelled = {"case": "a", "image": "i.nii", "label": "l.nii"}
-    found = fingerprint([labelled], tmp_path, {0: "background", 1: "organ", 2: "tumor"})
+    labelled = Case("a", {"image": "i.nii", "label": "l.nii"}, folder=tmp_path)
+    found = fingerprint([labelled], {0: "background", 1: "organ", 2: "tumor"})
     assert found["intensity"]["mean"] == 7
     assert found["classes"]["organ"] == {"value": 1, "cases": 1, "share_of_voxels": 0.1}
     assert found["classes"]["tumor"]["cases"] == 0
-    unlabelled = fingerprint([{"case": "a", "image": "i.nii"}], tmp_path, {})
+    unlabelled = fingerprint([Case("a", {"image": "i.nii"}, folder=tmp_path)], {})
     assert unlabelled["intensity"]["where"] == "whole image"
     assert unlabelled["intensity"]["mean"] == 3.5
 
@@ -182,8 +184,8 @@ def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: s
 
 def test_an_id_that_the_bundle_has_not_is_refused(tmp_path: Path) -> None:
     path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
-    content = {**json.loads(path.read_text()), "labels": {0: "background", 1: "organ"}}
-    measured = fingerprint(content["training"], tmp_path, content["labels"])
+    content = replace(Datalist.read(path), labels={0: "background", 1: "organ"})
+    measured = fingerprint(content.training, content.labels)
     with pytest.raises(CaseError, match="has no id spacing"):
         choose({"patch_size": [1, 1, 1]}, measured, content)
     chosen = choose({"spacing": 0, "patch_size": 0, "num_classes": 0}, measured, content)

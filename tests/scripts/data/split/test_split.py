@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from custom_networks import CaseError
+from scripts.core.datalist import Case, Datalist
 from scripts.data.split.balance import assign
 from scripts.data.split.split import existing_places, split
 
@@ -196,13 +198,13 @@ def test_unlabelled_data_and_no_held_out_set(tmp_path: Path) -> None:
 
 
 def test_a_leak_in_the_existing_folds_is_refused() -> None:
-    case = {"case": "a", "patient": "p", "image": "x", "fold": 0}
+    case = Case("a", {"image": "x"}, "p", 0)
     with pytest.raises(CaseError, match=r"patient p: .* in fold 0 and fold 1; pass --reset"):
-        existing_places({"training": [case, {**case, "fold": 1}], "testing": []}, 2, "d.json")
+        existing_places(Datalist(training=[case, replace(case, fold=1)]), 2, "d.json")
     with pytest.raises(CaseError, match="held-out set and fold 0"):
-        existing_places({"training": [case], "testing": [case]}, 2, "d.json")
+        existing_places(Datalist(training=[case], testing=[case]), 2, "d.json")
     with pytest.raises(CaseError, match=r"pass --folds 1 to keep them"):
-        existing_places({"training": [case], "testing": []}, 5, "d.json")
+        existing_places(Datalist(training=[case]), 5, "d.json")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_false_positive_and_absent(cohort: Path) -> None:
         ("truncated", "damaged"),
         ("folder", "does not exist"),
         ("unlabelled", "no labelled case"),
-        ("section", "no list named"),
+        ("section", "choose training or testing"),
     ],
 )
 def test_bad_input_is_named_in_one_sentence(
@@ -194,7 +194,7 @@ def test_classes(tmp_path: Path) -> None:
     file = tmp_path / "datalist.json"
 
     def write(**content: object) -> Path:
-        file.write_text(json.dumps(content))
+        file.write_text(json.dumps({"testing": ["a.nii.gz"], **content}))
         return file
 
     mr = {"0": "background", "1": "organ", "2": "tumor"}

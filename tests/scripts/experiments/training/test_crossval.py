@@ -56,7 +56,7 @@ def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(datalist, tmp_
     content = json.loads((tmp_path / "out/datalist.json").read_text())
     for case in content["training"]:
         assert np.unique(nib.load(case["organ"]).dataobj) == [case["fold"]]
-        assert Path(case["image"]).is_file()
+        assert (tmp_path / "out" / case["image"]).is_file()
     assert [c[0] for c in runs.calls[:2]] == [
         ["configs/train.json", "configs/small.json"],
         ["configs/train.json", "configs/small.json", "configs/evaluate.json"],
