@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
+from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.volume import order_slices, slice_geometry
 
 
@@ -37,6 +38,7 @@ class SourceSeries:
         return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
+@silent_dicom()
 def read_source(files: Sequence[Path], case: str) -> SourceSeries:
     """Read the headers of one series.
 

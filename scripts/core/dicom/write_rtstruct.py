@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
+from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.source import SourceSeries
 from scripts.core.files import atomic_file
 
@@ -47,6 +48,7 @@ class DrawnRoi:
     description: str = ""
 
 
+@silent_dicom()
 def write_rtstruct(
     path: str | Path,
     source: SourceSeries,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_networks.errors import CaseError
+from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.source import SourceSeries
 from scripts.core.dicom.write_rtstruct import MAKER
 from scripts.core.files import atomic_file
@@ -30,6 +31,7 @@ class Segment:
     kind: str
 
 
+@silent_dicom()
 def write_seg(
     path: str | Path,
     source: SourceSeries,

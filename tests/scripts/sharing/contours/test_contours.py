@@ -1,6 +1,8 @@
 """The verb: label map and series in, RTSTRUCT and SEG out, the same structures read back by import_dicom's reader."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from scripts.core.dicom.seg import read_seg, segment_to_mask
 from scripts.core.dicom.source import read_source
 from scripts.core.files import write_nifti
 from scripts.sharing.contours.contours import contours
-from scripts.sharing.contours.place import RAS_TO_LPS
+from scripts.sharing.contours.place import RAS_TO_LPS, on_series
 
 SHAPE = (30, 26, 8)
 TUMOR_BUNDLE = str(Path(__file__).parents[4] / "bundles/tumor_pocketnet")
@@ -61,6 +63,22 @@ def test_both_formats_hold_the_label_map(series: Any, nifti: Path, tmp_path: Pat
         np.testing.assert_array_equal(segment_to_mask("c", seg, number, source.affine, source.shape).array, mask)
 
 
+def test_nothing_of_the_patient_is_printed(dicom: Any, tmp_path: Path, capfd: Any, recwarn: Any) -> None:
+    """Libraries warn about odd names and repeat them."""
+
+    def edit(ds: Any, _: int) -> None:
+        ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.StudyTime = ""
+        ds.StudyID, ds.ReferringPhysicianName = "a study id beyond sixteen", "Doktor Nachname"
+
+    patient = {"PatientName": "Onlyone Component", "PatientID": "4711"}
+    written = dicom.series(tmp_path / "mr", np.zeros(SHAPE, np.int16), patient=patient, edit=edit)
+    nifti = write_nifti(tmp_path / "label.nii.gz", label_map(), RAS_TO_LPS @ written.affine)
+    contours(str(nifti), str(tmp_path / "mr"), str(tmp_path / "out"), bundle=TUMOR_BUNDLE)
+    out, err = capfd.readouterr()
+    said = out + err + " ".join(str(w.message) for w in recwarn)
+    assert not [word for word in ("Onlyone", "4711", "beyond", "Nachname") if word in said]
+
+
 def test_names_and_formats_are_the_users(series: Any, nifti: Path, tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text('{"tumor": "GTV_T2"}')
     (tmp_path / "labels.json").write_text(json.dumps({"labels": {"0": "background", "1": "Niere", "2": "tumor"}}))
@@ -75,6 +93,23 @@ def test_names_and_formats_are_the_users(series: Any, nifti: Path, tmp_path: Pat
     )
     assert [roi.name for roi in read_rtstruct(out / "rtstruct.dcm").rois] == ["Niere", "GTV_T2"]
     assert [p.name for p in out.iterdir()] == ["rtstruct.dcm"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("plastimatch"), reason="plastimatch is not installed")
+@pytest.mark.parametrize("view", ["axial", "sagittal", "oblique"])
+def test_plastimatch_reads_the_same_voxels(view: str, dicom: Any, tmp_path: Path) -> None:
+    """An independent reader; it fills holes, so the shape has none."""
+    written = dicom.series(tmp_path / "ct", np.zeros(SHAPE, np.int16), dicom.affine(view), modality="CT")
+    nifti = write_nifti(tmp_path / "label.nii.gz", label_map(), RAS_TO_LPS @ written.affine)
+    contours(str(nifti), str(tmp_path / "ct"), str(tmp_path), bundle=TUMOR_BUNDLE, formats=["rtstruct"])
+    command = ["plastimatch", "convert", "--input", str(tmp_path / "rtstruct.dcm"), "--prefix-format", "nii.gz"]
+    command += ["--referenced-ct", str(tmp_path / "ct"), "--output-prefix", str(tmp_path / "read")]
+    subprocess.run(command, check=True, capture_output=True)
+    for name, mask in (("Organ_Gyn", label_map() > 0), ("GTVp", label_map() == 2)):
+        image: Any = nib.load(tmp_path / f"read/{name}.nii.gz")
+        back = on_series("case", np.asarray(image.dataobj), image.affine, read_source(written.files, "case")) > 0
+        assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) >= 0.97
 
 
 def test_refusals(series: Any, nifti: Path, dicom: Any, tmp_path: Path) -> None:
