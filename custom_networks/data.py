@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from custom_networks.datalist import case_name
 from custom_networks.errors import CaseError
 from custom_networks.volumes import GRID_TOLERANCE, corner_distance, read_label, read_volume
+
+# voxels (X, Y, Z) and their 4x4 affine
+Volume: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 def check_case(
@@ -40,17 +43,15 @@ def check_case(
         CaseError: see the messages.
     """
     name = case_name(case)
-    image, affine = read_volume(case[image_key], name)
-    _check_values(image, name, case[image_key])
+    image = read_volume(case[image_key], name)
+    check_image(name, case[image_key], image[0])
     found: list[str] = []
     masks: dict[str, np.ndarray] = {}
     for key in (label_key, *mask_keys):
-        if not case.get(key):
-            continue
-        mask, mask_affine = read_label(case[key], name, key)
-        _check_grid(name, key, case, image_key, (image.shape, affine), (mask.shape, mask_affine))
-        _check_labels(mask, name, key, case[key], labels if key == label_key else None)
-        masks[key] = mask
+        if case.get(key):
+            mask = read_label(case[key], name, key)
+            check_mask(name, f"{key} {case[key]}", mask, image, labels if key == label_key else None)
+            masks[key] = mask[0]
     if inside is not None and label_key in masks and "organ" in masks:
         outside = int(np.count_nonzero((masks[label_key] == inside[0]) & (masks["organ"] == 0)))
         if outside:
@@ -61,41 +62,48 @@ def check_case(
     return found
 
 
-def _check_values(image: np.ndarray, name: str, file: str) -> None:
+def check_image(case: str, file: str, image: np.ndarray) -> None:
+    """Refuse an image without content.
+
+    Args:
+        case: the case's name.
+        file: the image's, for the message.
+        image: its voxels.
+
+    Raises:
+        CaseError: voxels that are NaN or infinite, or all the same.
+    """
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         bad = int(np.size(image) - np.count_nonzero(np.isfinite(image)))
-        raise CaseError(name, f"image {file} has {bad} voxels that are NaN or infinite", "export it again")
+        raise CaseError(case, f"image {file} has {bad} voxels that are NaN or infinite", "export it again")
     if image.size == 0 or image.min() == image.max():
-        raise CaseError(name, f"image {file} is constant", "export it again or leave the case out")
+        raise CaseError(case, f"image {file} is constant", "export it again or leave the case out")
 
 
-def _check_grid(
-    name: str,
-    key: str,
-    case: Mapping[str, Any],
-    image_key: str,
-    image: tuple[tuple[int, ...], np.ndarray],
-    mask: tuple[tuple[int, ...], np.ndarray],
-) -> None:
+def check_mask(case: str, what: str, mask: Volume, image: Volume, labels: Sequence[int] | None = None) -> None:
+    """Refuse a mask on another grid than its image, or with unknown values.
+
+    Args:
+        case: the case's name.
+        what: the mask's key and file, for the message.
+        mask: its voxels, whole numbers, and its affine.
+        image: the image's voxels and affine.
+        labels: values that may occur; None accepts any.
+
+    Raises:
+        CaseError: the grids differ by more than a tenth of a voxel, or a value is unknown.
+    """
     remedy = "resample the mask onto the image's grid"
-    if image[0] != mask[0]:
-        raise CaseError(name, f"{key} {case[key]} has shape {mask[0]}, image {case[image_key]} {image[0]}", remedy)
-    shift = corner_distance(image[1], mask[1], image[0])
+    if image[0].shape != mask[0].shape:
+        raise CaseError(case, f"{what} has shape {mask[0].shape}, its image {image[0].shape}", remedy)
+    shift = corner_distance(image[1], mask[1], image[0].shape)
     if shift > GRID_TOLERANCE * float(np.linalg.norm(image[1][:3, :3], axis=0).min()):
-        raise CaseError(
-            name,
-            f"{key} {case[key]} and image {case[image_key]} lie on different grids (apart by {shift:.2f} mm)",
-            remedy,
-        )
-
-
-def _check_labels(mask: np.ndarray, name: str, key: str, file: str, labels: Sequence[int] | None) -> None:
-    values = np.unique(mask)
-    unknown = [int(v) for v in values if labels is not None and int(v) not in labels]
+        raise CaseError(case, f"{what} and its image lie on different grids (apart by {shift:.2f} mm)", remedy)
+    unknown = [int(v) for v in np.unique(mask[0]) if int(v) not in labels] if labels is not None else []
     if unknown:
         raise CaseError(
-            name,
-            f"{key} {file} holds unknown label values {unknown[:5]} (known: {list(labels or [])[:12]})",
+            case,
+            f"{what} holds unknown label values {unknown[:5]} (known: {list(labels or [])[:12]})",
             "map them to the bundle's labels or remove them",
         )
 
