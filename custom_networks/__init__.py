@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.pocketnet import PocketNet
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
     from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
+    from custom_networks.settings import check_settings, read_settings
     from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
@@ -76,6 +77,8 @@ _HOME = {
     "RecordTrainingCases": "provenance",
     "check_evaluation": "provenance",
     "check_unseen_cases": "provenance",
+    "check_settings": "settings",
+    "read_settings": "settings",
     "TakeOrgand": "transforms.organ",
     "check_organ_source": "transforms.organ",
     "LoadMappedCropd": "transforms.mapped",
