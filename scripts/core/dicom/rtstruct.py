@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from scripts.core.dicom.dataset import items, numbers, read_dataset, value_of
+from scripts.core.dicom.dataset import items, numbers, read_dataset, text_of, value_of
 
-CLOSED = {"CLOSED_PLANAR", "CLOSED_PLANAR_XOR", "CLOSEDPLANAR_XOR"}
+EXCLUSIVE_OR = {"CLOSED_PLANAR_XOR", "CLOSEDPLANAR_XOR"}
+CLOSED = {"CLOSED_PLANAR", *EXCLUSIVE_OR}
 
 
 @dataclass
@@ -23,6 +24,9 @@ class Roi:
         colour: ROIDisplayColor (red, green, blue), or None.
         contours: closed planar contours, each (N, 3) in LPS+ mm.
         ignored: contours that are points, open or unreadable.
+        frame: FrameOfReferenceUID that its coordinates are in; empty where the file does not say.
+        images: SOPInstanceUIDs of the images that its contours were drawn on, as far as the file names them.
+        even_odd: whether contours of one plane are to be combined by exclusive or (CLOSEDPLANAR_XOR).
     """
 
     number: int
@@ -30,11 +34,14 @@ class Roi:
     colour: tuple[int, int, int] | None = None
     contours: list[np.ndarray] = field(default_factory=list)
     ignored: int = 0
+    frame: str = ""
+    images: set[str] = field(default_factory=set)
+    even_odd: bool = False
 
 
 @dataclass
 class Structures:
-    """The ROIs of one RTSTRUCT or SEG (`seg`) and what they refer to."""
+    """The ROIs of one RTSTRUCT or SEG (`seg`) and the series, images and frames of reference that it names."""
 
     file: Path
     rois: list[Roi]
@@ -69,8 +76,9 @@ def read_rtstruct(file: Path) -> Structures:
     for item in items(dataset, "StructureSetROISequence"):
         number = _whole(value_of(item, "ROINumber"))
         if number is not None:
-            rois[number] = Roi(number, str(value_of(item, "ROIName") or ""))
-            found.frames.add(str(value_of(item, "ReferencedFrameOfReferenceUID") or ""))
+            frame = text_of(item, "ReferencedFrameOfReferenceUID")
+            rois[number] = Roi(number, str(value_of(item, "ROIName") or ""), frame=frame)
+            found.frames.add(frame)
     for item in items(dataset, "ROIContourSequence"):
         roi = rois.get(_whole(value_of(item, "ReferencedROINumber")) or 0)
         if roi is None:
@@ -79,18 +87,17 @@ def read_rtstruct(file: Path) -> Structures:
         roi.colour = None if colour is None else (int(colour[0]), int(colour[1]), int(colour[2]))
         for contour in items(item, "ContourSequence"):
             _add_contour(roi, contour)
-            found.images |= {
-                str(i.ReferencedSOPInstanceUID)
-                for i in items(contour, "ContourImageSequence")
-                if value_of(i, "ReferencedSOPInstanceUID")
+            roi.images |= {
+                text_of(image, "ReferencedSOPInstanceUID") for image in items(contour, "ContourImageSequence")
             }
     for frame in items(dataset, "ReferencedFrameOfReferenceSequence"):
-        found.frames.add(str(value_of(frame, "FrameOfReferenceUID") or ""))
+        found.frames.add(text_of(frame, "FrameOfReferenceUID"))
         for series in items(frame, "RTReferencedStudySequence", "RTReferencedSeriesSequence"):
-            found.series.add(str(value_of(series, "SeriesInstanceUID") or ""))
-    for uids in (found.series, found.frames):
-        uids.discard("")
+            found.series.add(text_of(series, "SeriesInstanceUID"))
     found.rois = [rois[number] for number in sorted(rois)]
+    found.images = set().union(*(roi.images for roi in found.rois))
+    for uids in (found.series, found.frames, found.images, *(roi.images for roi in found.rois)):
+        uids.discard("")
     return found
 
 
@@ -98,7 +105,9 @@ def _add_contour(roi: Roi, contour: Any) -> None:
     data = value_of(contour, "ContourData")
     count = len(data) if hasattr(data, "__len__") else 0
     points = numbers(data, count) if count and count % 3 == 0 else None
-    if points is None or str(value_of(contour, "ContourGeometricType")) not in CLOSED:
+    kind = text_of(contour, "ContourGeometricType")
+    if points is None or kind not in CLOSED:
         roi.ignored += 1
     else:
+        roi.even_odd |= kind in EXCLUSIVE_OR
         roi.contours.append(points.reshape(-1, 3))

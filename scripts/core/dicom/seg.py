@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
-from scripts.core.dicom.dataset import items, read_dataset, value_of
+from scripts.core.dicom.dataset import items, read_dataset, text_of, value_of
 from scripts.core.dicom.rasterise import Mask
 from scripts.core.dicom.rtstruct import Roi, Structures
 
@@ -31,15 +31,17 @@ def read_seg(file: Path) -> Structures:
         number = value_of(item, "SegmentNumber")
         if isinstance(number, int):
             found.rois.append(Roi(number, str(value_of(item, "SegmentLabel") or "")))
-    found.series = {str(value_of(i, "SeriesInstanceUID") or "") for i in items(dataset, "ReferencedSeriesSequence")}
-    found.frames = {str(value_of(dataset, "FrameOfReferenceUID") or "")}
+    found.series = {text_of(i, "SeriesInstanceUID") for i in items(dataset, "ReferencedSeriesSequence")}
+    found.frames = {text_of(dataset, "FrameOfReferenceUID")}
     for sources in (
         items(dataset, "SharedFunctionalGroupsSequence", "DerivationImageSequence", "SourceImageSequence"),
         items(dataset, "PerFrameFunctionalGroupsSequence", "DerivationImageSequence", "SourceImageSequence"),
     ):
-        found.images |= {str(value_of(i, "ReferencedSOPInstanceUID") or "") for i in sources}
+        found.images |= {text_of(i, "ReferencedSOPInstanceUID") for i in sources}
     for uids in (found.series, found.images, found.frames):
         uids.discard("")
+    for roi in found.rois:
+        roi.frame, roi.images = next(iter(found.frames), ""), set(found.images)
     return found
 
 

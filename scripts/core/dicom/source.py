@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
-from scripts.core.dicom.dataset import silent_dicom
+from scripts.core.dicom.dataset import read_dataset, silent_dicom
 from scripts.core.dicom.volume import order_slices, slice_geometry
 
 
@@ -52,9 +52,7 @@ def read_source(files: Sequence[Path], case: str) -> SourceSeries:
     Raises:
         CaseError: not one file a slice, several series, several frames of reference, or not a regular stack.
     """
-    import pydicom
-
-    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    headers = [read_dataset(file, pixels=False) for file in files]
     for name in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
         values = {str(h.get(name) or "") for h in headers}
         if len(values) > 1 or "" in values:

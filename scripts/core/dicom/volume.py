@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 
 from custom_networks.errors import CaseError
-from scripts.core.dicom.dataset import EXPORT, numbers, read_dataset, value_of
+from scripts.core.dicom.dataset import EXPORT, numbers, read_dataset, text_of, value_of
+from scripts.core.dicom.multiframe import read_frames
+from scripts.core.dicom.pixels import Plane, read_plane, without_padding
 
+# mm that a slice may be off the regular grid, besides 2 % of the slice distance
+POSITION = 0.06
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -106,8 +110,7 @@ def order_slices(case: str, slices: Sequence[Slice]) -> tuple[list[Slice], np.nd
     normal = np.cross(first.row, first.column)
     ordered = sorted(slices, key=lambda s: float(s.position @ normal))
     positions = np.array([s.position for s in ordered])
-    gaps = np.diff(positions @ normal)
-    _check_gaps(case, gaps)
+    _check_heights(case, positions @ normal)
     step = (positions[-1] - positions[0]) / (len(ordered) - 1)
     gap = float(step @ normal)
     # in-plane drift of the whole stack is a tilt, that of single slices a shift
@@ -129,7 +132,9 @@ def order_slices(case: str, slices: Sequence[Slice]) -> tuple[list[Slice], np.nd
     return ordered, affine
 
 
-def _check_gaps(case: str, gaps: np.ndarray) -> None:
+def _check_heights(case: str, heights: np.ndarray) -> None:
+    """Positions count, not gaps: slices that are each a little off, from rounding, are still on one grid."""
+    gaps = np.diff(heights)
     repeated = int(np.count_nonzero(gaps < 1e-3))
     if repeated:
         raise CaseError(
@@ -137,19 +142,15 @@ def _check_gaps(case: str, gaps: np.ndarray) -> None:
             f"{repeated} of its images lie where another one lies (several echoes, b-values or time points)",
             "export one volume per series",
         )
-    usual = float(np.median(gaps))
-    off = np.abs(gaps - usual)
-    wrong = off > 0.01 + 0.02 * usual
-    if not wrong.any():
+    grid = np.linspace(heights[0], heights[-1], len(heights))
+    tolerance = max(POSITION, 0.02 * float(gaps.mean()))
+    if np.abs(heights - grid).max() <= tolerance:
         return
-    multiples = np.round(gaps / usual)
-    holes = wrong & (multiples >= 2) & (np.abs(gaps - multiples * usual) <= 0.02 * usual * multiples + 0.01)
-    if (holes == wrong).all():
-        raise CaseError(
-            case,
-            f"{int((multiples[holes] - 1).sum())} slices are missing inside it (usual distance {usual:.2f} mm)",
-            EXPORT,
-        )
+    usual = float(np.median(gaps))
+    places = np.rint((heights - heights[0]) / usual)
+    missing = int(places[-1]) + 1 - len(heights)
+    if missing > 0 and np.abs(heights - np.polyval(np.polyfit(places, heights, 1), places)).max() <= tolerance:
+        raise CaseError(case, f"{missing} slices are missing inside it (usual distance {usual:.2f} mm)", EXPORT)
     raise CaseError(
         case,
         f"its slice spacing is not uniform ({gaps.min():.2f} to {gaps.max():.2f} mm)",
@@ -168,62 +169,70 @@ def read_series(case: str, files: Sequence[Path]) -> tuple[SeriesVolume, list[st
         The volume, and the SOPInstanceUID of every slice in the volume's order.
 
     Raises:
-        CaseError: see `order_slices`; also multi-frame or colour images, and pixels that cannot be read.
+        CaseError: see `order_slices`; also frames that are not one stack, colour images, and pixels that cannot be read.
     """
+    if len(files) == 1:
+        header = _read(case, files[0], pixels=False)
+        if _frames(header) > 1:
+            _check_grey(case, header)
+            array, padded, affine = read_frames(case, files[0])
+            return _volume(case, array, padded, affine, value_of(header, "Modality"), []), [
+                text_of(header, "SOPInstanceUID")
+            ]
+    slices: list[Slice] = []
     read: dict[str, Any] = {}
-    slices = []
     for file in files:
-        try:
-            dataset = read_dataset(file)
-        except Exception as error:  # the error's own text may hold header values
-            raise CaseError(case, f"a file cannot be read ({type(error).__name__})", EXPORT) from None
-        if value_of(dataset, "NumberOfFrames") not in (None, "", 1, "1"):
-            raise CaseError(
-                case, "it is a multi-frame image", "export it as classic DICOM, one file per slice (dcm4che emf2sf)"
-            )
-        if value_of(dataset, "SamplesPerPixel") not in (None, 1):
-            raise CaseError(case, "it is a colour image", "export the original images, not screen captures")
-        if str(value_of(dataset, "PhotometricInterpretation")) not in {"MONOCHROME2", "None"}:
-            raise CaseError(case, "its grey values are not MONOCHROME2", "export the original images")
+        dataset = _read(case, file)
+        if _frames(dataset) > 1:
+            raise CaseError(case, f"it is {len(files)} images, some of many frames", "export one volume per series")
+        _check_grey(case, dataset)
         found = slice_geometry(case, dataset, file)
         slices.append(found)
         read[found.sop] = dataset
+    modality = value_of(dataset, "Modality")
     ordered, affine = order_slices(case, slices)
-    planes, notes = [], []
-    rescales = set()
-    for one in ordered:
-        pixels, rescale = _pixels(case, read.pop(one.sop), one)
-        planes.append(pixels)
-        rescales.add(rescale)
-    if len(rescales) > 1:
-        notes.append("slope and intercept differ between slices and were applied slice by slice")
-    array = np.stack(planes, axis=-1).swapaxes(0, 1)
+    planes = [read_plane(case, read.pop(one.sop), one.file, one.shape) for one in ordered]
+    rescales = {plane.rescale for plane in planes}
+    notes = ["slope and intercept differ between slices and were applied slice by slice"] if len(rescales) > 1 else []
+    padded = np.stack([_padded(plane) for plane in planes], axis=-1).swapaxes(0, 1)
+    array = np.stack([plane.array for plane in planes], axis=-1).swapaxes(0, 1)
+    return _volume(case, array, padded, affine, modality, notes), [s.sop for s in ordered]
+
+
+def _read(case: str, file: Path, pixels: bool = True) -> Any:
+    try:
+        return read_dataset(file, pixels=pixels)
+    except Exception as error:  # the error's own text may hold header values
+        raise CaseError(case, f"a file cannot be read ({type(error).__name__})", EXPORT) from None
+
+
+def _frames(dataset: Any) -> int:
+    try:
+        return int(str(value_of(dataset, "NumberOfFrames") or 1))
+    except ValueError:
+        return 1
+
+
+def _check_grey(case: str, dataset: Any) -> None:
+    if value_of(dataset, "SamplesPerPixel") not in (None, 1):
+        raise CaseError(case, "it is a colour image", "export the original images, not screen captures")
+    if str(value_of(dataset, "PhotometricInterpretation")) not in {"MONOCHROME2", "None"}:
+        raise CaseError(case, "its grey values are not MONOCHROME2", "export the original images")
+
+
+def _padded(plane: Plane) -> np.ndarray:
+    if plane.padding is None:
+        return np.zeros(plane.array.shape, dtype=bool)
+    return np.asarray((plane.array >= plane.padding[0]) & (plane.array <= plane.padding[1]))
+
+
+def _volume(
+    case: str, array: np.ndarray, padded: np.ndarray, affine: np.ndarray, modality: Any, notes: list[str]
+) -> SeriesVolume:
     if not np.isfinite(array).all():
         raise CaseError(case, "it holds grey values that are not finite", EXPORT)
-    return SeriesVolume(_narrow(array), affine, notes), [s.sop for s in ordered]
-
-
-def _pixels(case: str, dataset: Any, one: Slice) -> tuple[np.ndarray, tuple[float, float]]:
-    slope, intercept = (
-        numbers([value if value not in (None, "") else default], 1)
-        for value, default in ((value_of(dataset, "RescaleSlope"), 1), (value_of(dataset, "RescaleIntercept"), 0))
-    )
-    if slope is None or intercept is None or slope[0] == 0:
-        raise CaseError(case, "an image has an unusable rescale slope or intercept", EXPORT)
-    try:
-        try:
-            stored = np.asarray(dataset.pixel_array)
-        except (RuntimeError, NotImplementedError, AttributeError):
-            # a compression that pydicom has no decoder for; SimpleITK rescales by itself
-            import SimpleITK as sitk
-
-            return sitk.GetArrayFromImage(sitk.ReadImage(str(one.file)))[0], (float(slope[0]), float(intercept[0]))
-    except Exception as error:
-        raise CaseError(case, f"the pixels of an image cannot be read ({type(error).__name__})", EXPORT) from None
-    if stored.shape != one.shape:
-        raise CaseError(case, "an image has another size than its header says", EXPORT)
-    rescaled = stored * slope[0] + intercept[0] if (slope[0], intercept[0]) != (1.0, 0.0) else stored
-    return rescaled, (float(slope[0]), float(intercept[0]))
+    array, said = without_padding(array, padded, str(modality))
+    return SeriesVolume(_narrow(array), affine, notes + said)
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

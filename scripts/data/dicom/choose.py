@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.core.dicom.dataset import silent_dicom
-from scripts.core.dicom.rtstruct import Structures, read_rtstruct
+from scripts.core.dicom.rtstruct import Roi, Structures, read_rtstruct
 from scripts.core.dicom.seg import read_seg
 from scripts.data.dicom.convert import TABLE_HINT, Conversion, LabelSource
 from scripts.data.dicom.labels import LabelRule
 from scripts.data.dicom.outcome import LEFT_OUT, ImportOutcome, refused
+from scripts.data.dicom.patients import doubts, identity_of
+from scripts.data.dicom.patterns import matches
 from scripts.data.dicom.pseudonyms import PseudonymTable
 from scripts.data.dicom.scan import NOT_IMAGES, Header, Series, Tree, parallel, unwanted
 
@@ -29,6 +30,7 @@ class Wanted:
     min_slices: int
     allow_missing: bool
     axial: bool = False
+    each: bool = False
 
 
 def choose_cases(
@@ -67,28 +69,46 @@ def choose_cases(
         )
     structures, faults = _structures(tree, wanted, table, workers) if wanted.rules else ([], [])
     outcomes += faults
-    conversions, undrawn = [], 0
+    pseudonyms = table.names([identity_of(series.headers[0]) for series in chosen])
+    doubtful = doubts(pseudonyms, pseudonyms)
+    conversions = []
+    undrawn = elsewhere = 0
     for series in chosen:
         mine, notes = _belonging(series, structures, chosen, tree)
-        rois = [f"#{roi.number} rgb{roi.colour} {roi.name}" for one in mine for roi in one.rois]
+        rois = [f"#{roi.number} rgb{roi.colour} {roi.name}" for one in mine for roi in one.structures.rois]
         table.describe(
-            series.uid, folder=str(series.files[0].parent), description=series["SeriesDescription"], rois=rois
+            series.key, folder=str(series.files[0].parent), description=series["SeriesDescription"], rois=rois
         )
-        if wanted.rules and not mine:
+        if wanted.rules and not any(one.rois for one in mine):
             # no name: it would use up the number of a time point
-            undrawn += 1
+            undrawn += not mine
+            elsewhere += bool(mine)
             continue
-        patient = table.patient(series.patient_key)
-        case = table.case(series.patient_key, series["StudyInstanceUID"], series.uid)
+        identity = identity_of(series.headers[0])
+        patient = pseudonyms[identity]
+        case = table.case(identity, series["StudyInstanceUID"], series.key)
         if series.clashes:
             outcomes.append(
                 refused(case, patient, "different images share one SOPInstanceUID", "export the series again")
             )
             continue
+        if not identity.known:
+            if not wanted.each:
+                outcomes.append(
+                    refused(
+                        case,
+                        patient,
+                        "it says nothing of whose it is (no patient id, or one that stands for all)",
+                        "export it with pseudonyms, or pass --patients each if every study is of another patient",
+                    )
+                )
+                continue
+            notes.append("it has no patient identity and was taken for a patient of its own")
+        notes += doubtful.get(identity, [])
+        if series.separated:
+            notes.append(f"its series mixes images that differ in {', '.join(series.separated)} and was separated")
         if series.duplicates:
             notes.append(f"{series.duplicates} duplicate files were left out")
-        if not series["PatientID"]:
-            notes.append("it has no patient identity; check that patients are told apart")
         sources = _sources(case, patient, mine, wanted, notes)
         if isinstance(sources, ImportOutcome):
             outcomes.append(sources)
@@ -106,8 +126,12 @@ def choose_cases(
                 tuple(notes),
             )
         )
-    if undrawn:
-        outcomes.append(ImportOutcome("", "", LEFT_OUT, f"{undrawn} series, because no RTSTRUCT or SEG refers to it"))
+    for number, reason in (
+        (undrawn, "no RTSTRUCT or SEG refers to it"),
+        (elsewhere, "the contours that refer to it lie in another frame of reference"),
+    ):
+        if number:
+            outcomes.append(ImportOutcome("", "", LEFT_OUT, f"{number} series, because {reason}"))
     return conversions, outcomes
 
 
@@ -121,8 +145,9 @@ def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Ser
             chosen.append(series)
         else:
             reasons[reason] += 1
-            table.describe(series.uid, folder=str(series.files[0].parent), left_out=reason)
-    chosen.sort(key=lambda s: (s.patient_key, s["StudyDate"], s["StudyTime"], s["StudyInstanceUID"], s.uid))
+            table.describe(series.key, folder=str(series.files[0].parent), left_out=reason)
+    order = ("StudyDate", "StudyTime", "StudyInstanceUID")
+    chosen.sort(key=lambda s: (identity_of(s.headers[0]), *(s[tag] for tag in order), s.key))
     outcomes = [ImportOutcome("", "", LEFT_OUT, f"{n} series, because {reason}") for reason, n in reasons.items()]
     if not chosen and not outcomes and tree.series:
         outcomes.append(ImportOutcome("", "", LEFT_OUT, "the folder holds structure sets but no images"))
@@ -146,8 +171,9 @@ def _structures(
 ) -> tuple[list[Structures], list[ImportOutcome]]:
     headers = [h for s in tree.series.values() if s["Modality"].upper() in NOT_IMAGES for h in s.headers]
     if wanted.structure_set:
-        pattern = re.compile(wanted.structure_set, re.IGNORECASE)
-        headers = [h for h in headers if pattern.search(h["StructureSetLabel"] + "\n" + h["SeriesDescription"])]
+        headers = [
+            h for h in headers if matches(wanted.structure_set, h["StructureSetLabel"] + "\n" + h["SeriesDescription"])
+        ]
     structures, outcomes = [], []
     images = {h["SOPInstanceUID"] for s in tree.series.values() for h in s.headers}
     for header, found in zip(headers, parallel(_read, headers, workers, "structure sets"), strict=True):
@@ -158,7 +184,7 @@ def _structures(
                     name, "", "the RTSTRUCT or SEG cannot be read", "export it again; the pseudonym table has its path"
                 )
             )
-        elif (found.series or found.images) and not (found.series & tree.series.keys() or found.images & images):
+        elif (found.series or found.images) and not (found.series & tree.uids or found.images & images):
             outcomes.append(
                 refused(
                     name,
@@ -172,35 +198,51 @@ def _structures(
     return structures, outcomes
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A structure set that refers to a series: ROIs that lie in the series' frame of reference, and the other ones."""
+
+    structures: Structures
+    rois: tuple[Roi, ...]
+    elsewhere: tuple[Roi, ...]
+
+
 def _belonging(
     series: Series, structures: Sequence[Structures], chosen: Sequence[Series], tree: Tree
-) -> tuple[list[Structures], list[str]]:
+) -> tuple[list[Drawn], list[str]]:
     """Structure sets drawn on a series: by its uid, else by its images, else by a frame of reference of its own."""
     images = {header["SOPInstanceUID"] for header in series.headers}
     frame = series["FrameOfReferenceUID"]
-    mine, notes = [], []
+    mine: list[Drawn] = []
+    notes: list[str] = []
     for one in structures:
-        named = one.series & tree.series.keys()
-        if series.uid in named or (not named and one.images & images):
-            mine.append(one)
-            if one.series <= {series.uid} and one.images - images:
+        named = one.series & tree.uids
+        here = bool(one.images & images)
+        # of series that share a uid it belongs to those whose images it names
+        if (series.uid in named and (here or not series.separated or not one.images)) or (not named and here):
+            if one.series <= {series.uid} and one.images - images and not series.separated:
                 notes.append(f"{len(one.images - images)} images that its contours were drawn on are not in the folder")
-            if one.frames and frame and frame not in one.frames:
-                notes.append("its structure set names another frame of reference")
         elif not one.series and not one.images and frame and frame in one.frames:
-            sharing = [s for s in chosen if s["FrameOfReferenceUID"] == frame]
-            if len(sharing) == 1:
-                mine.append(one)
-                notes.append("its structure set was found through the frame of reference alone")
+            if sum(other["FrameOfReferenceUID"] == frame for other in chosen) > 1:
+                continue
+            notes.append("its structure set was found through the frame of reference alone")
+        else:
+            continue
+        # contours on its own images are its own, even where software wrote another frame of reference beside them
+        placed = [not (roi.frame and frame) or roi.frame == frame or bool(roi.images & images) for roi in one.rois]
+        rois = [roi for roi, there in zip(one.rois, placed, strict=True) if there]
+        if any(roi.frame and frame and roi.frame != frame for roi in rois):
+            notes.append("its structure set names another frame of reference")
+        mine.append(Drawn(one, tuple(rois), tuple(roi for roi in one.rois if roi not in rois)))
     return mine, notes
 
 
 def _sources(
-    case: str, patient: str, mine: Sequence[Structures], wanted: Wanted, notes: list[str]
+    case: str, patient: str, mine: Sequence[Drawn], wanted: Wanted, notes: list[str]
 ) -> list[LabelSource] | ImportOutcome:
     sources: list[LabelSource] = []
     for rule in wanted.rules:
-        matching = [(one, [roi for roi in one.rois if rule.matches(roi)]) for one in mine]
+        matching = [(one.structures, [roi for roi in one.rois if rule.matches(roi)]) for one in mine]
         matching = [(one, rois) for one, rois in matching if rois]
         if len(matching) > 1:
             return refused(
@@ -220,8 +262,13 @@ def _sources(
                         f"{len(both)} ROIs match '{other.rule.name}' and '{rule.name}'; the latter has their voxels"
                     )
             sources.append(LabelSource(rule, one.file, one.seg, tuple(roi.number for roi in rois)))
-        elif not wanted.allow_missing:
-            return refused(
-                case, patient, f"no ROI matches label '{rule.name}'", f"{TABLE_HINT}, or pass --allow_missing"
-            )
+            continue
+        foreign = any(rule.matches(roi) for one in mine for roi in one.elsewhere)
+        if not wanted.allow_missing:
+            problem = f"no ROI matches label '{rule.name}'"
+            remedy = f"{TABLE_HINT}, or pass --allow_missing"
+            if foreign:
+                problem = f"the ROIs of label '{rule.name}' lie in another frame of reference"
+                remedy = "import the series that they were drawn on, or pass --allow_missing"
+            return refused(case, patient, problem, remedy)
     return sources

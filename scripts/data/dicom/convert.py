@@ -136,7 +136,7 @@ def _masks(case: str, source: LabelSource, volume: SeriesVolume) -> Sequence[Mas
         ) from None
     masks = []
     for number in source.numbers:
-        mask = contours_to_mask(case, rois[number].contours, volume.affine, shape)
+        mask = contours_to_mask(case, rois[number].contours, volume.affine, shape, rois[number].even_odd)
         if rois[number].ignored:
             mask.notes.append(f"{rois[number].ignored} contours that are points, open or unreadable were left out")
         masks.append(mask)

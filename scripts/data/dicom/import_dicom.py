@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from scripts.data.dicom.choose import Wanted, choose_cases
 from scripts.data.dicom.convert import convert
 from scripts.data.dicom.labels import parse_labels
 from scripts.data.dicom.outcome import IMPORTED, ImportOutcome, summary, write_report
+from scripts.data.dicom.patterns import checked_pattern
 from scripts.data.dicom.pseudonyms import PseudonymTable
 from scripts.data.dicom.scan import parallel, scan_tree
 
@@ -155,23 +155,3 @@ def whole(option: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CaseError(option, f"{value!r} is not a whole number above zero", "pass for example 2")
     return value
-
-
-def checked_pattern(option: str, pattern: object) -> str:
-    """Return a regular expression as text.
-
-    Args:
-        option: the option's name, for the message.
-        pattern: what was passed.
-
-    Returns:
-        The pattern.
-
-    Raises:
-        CaseError: it is not a regular expression.
-    """
-    try:
-        re.compile(str(pattern))
-    except re.error as error:
-        raise CaseError(option, f"'{pattern}' is not a regular expression ({error})", "correct the pattern") from None
-    return str(pattern)

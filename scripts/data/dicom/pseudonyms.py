@@ -6,11 +6,13 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from custom_networks.errors import CaseError
 from scripts.core.files import write_text
+from scripts.data.dicom.patients import Identity, identity_of_key
 
 
 class PseudonymTable:
@@ -51,18 +53,40 @@ class PseudonymTable:
             self.content = content
         self._key = bytes.fromhex(self.content["key"])
 
-    def patient(self, identity: str) -> str:
-        """Pseudonym of a patient, such as `p3f0a91c2`."""
-        known: dict[str, str] = self.content["patients"]
-        if identity not in known:
-            digest = hmac.new(self._key, identity.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-            length = 8
-            while f"p{digest[:length]}" in known.values():
-                length += 1
-            known[identity] = f"p{digest[:length]}"
-        return known[identity]
+    def patient(self, identity: Identity) -> str:
+        """Pseudonym of a patient, such as `p3f0a91c2`.
 
-    def case(self, identity: str, study: str, series: str) -> str:
+        An identity that lacks the issuer or the birth date gets the name of the one patient that it agrees with. Name
+        the most complete identities first: `names` does.
+        """
+        known: dict[str, str] = self.content["patients"]
+        if identity.key in known:
+            return known[identity.key]
+        members: dict[str, list[Identity]] = {}
+        for key, pseudonym in known.items():
+            members.setdefault(pseudonym, []).append(identity_of_key(key))
+        agreeing = [name for name, others in members.items() if all(map(identity.agrees, others))]
+        known[identity.key] = agreeing[0] if len(agreeing) == 1 else self._new(identity, set(members))
+        return known[identity.key]
+
+    def names(self, identities: Iterable[Identity]) -> dict[Identity, str]:
+        """Pseudonyms of many patients, whatever the order they come in."""
+        complete = sorted(set(identities), key=lambda one: (not one.issuer, not one.birth, one))
+        return {identity: self.patient(identity) for identity in complete}
+
+    def _new(self, identity: Identity, taken: set[str]) -> str:
+        text, length = f"{identity.issuer}|{identity.number}", 8
+        while True:
+            digest = hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+            if f"p{digest[:length]}" not in taken:
+                return f"p{digest[:length]}"
+            # another patient of the same id, or two digests that begin alike
+            if text != identity.key:
+                text = identity.key
+            else:
+                length += 1
+
+    def case(self, identity: Identity, study: str, series: str) -> str:
         """Pseudonym of a series, such as `p3f0a91c2_t1`, or `p3f0a91c2_t1_s2` for a study's second series.
 
         Call it in the order of the studies' dates.

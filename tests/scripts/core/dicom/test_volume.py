@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ FAULTS = {
     "truncated pixels": (assign(PixelData=b"\0" * 40), "pixels of an image cannot be read"),
     "colour": (assign(SamplesPerPixel=3), "colour image"),
     "inverted grey": (assign(PhotometricInterpretation="MONOCHROME1"), "not MONOCHROME2"),
-    "multi-frame": (assign(NumberOfFrames=3), "multi-frame"),
+    "multi-frame": (assign(NumberOfFrames=3), "it is 9 images, some of many frames"),
 }
 
 
@@ -147,6 +148,83 @@ def test_rounded_positions_are_no_fault(dicom: Any, tmp_path: Path) -> None:
 
     dicom.series(tmp_path, ARRAY, dicom.affine("oblique", (0.469, 0.469, 3.3)), edit=rounded)
     assert read_series("c", sorted(tmp_path.iterdir()))[0].array.shape == ARRAY.shape
+
+
+def test_slices_a_twentieth_of_a_millimetre_off_are_on_the_grid_and_drifting_ones_are_not(
+    dicom: Any, tmp_path: Path
+) -> None:
+    """Positions count: gaps of 0.95 and 1.05 mm in turn are rounding, gaps that add up are not."""
+
+    def at(height: Callable[[int], float]) -> Callable[[Any, int], None]:
+        return lambda ds, z: ds.ImagePositionPatient.__setitem__(2, 30 + height(z))
+
+    affine = dicom.affine("axial", (1, 1, 1))
+    dicom.series(tmp_path / "off", ARRAY, affine, edit=at(lambda z: z + (0.05 if z % 2 else 0)))
+    volume, _ = read_series("c", sorted((tmp_path / "off").iterdir()))
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    dicom.series(tmp_path / "drift", ARRAY, affine, edit=at(lambda z: z * 1.0 + 0.015 * max(z - 4, 0) ** 2))
+    with pytest.raises(CaseError, match="not uniform"):
+        read_series("c", sorted((tmp_path / "drift").iterdir()))
+
+
+def enhanced(dicom: Any, folder: Path, modality: str, array: np.ndarray = ARRAY, **more: Any) -> Path:
+    """A legacy converted enhanced image of one file, frames in an order that says nothing."""
+    import highdicom as hd
+
+    series = dicom.series(folder / "classic", array, dicom.affine("oblique"), modality=modality, **more)
+    sources = [pydicom.dcmread(file) for file in np.random.default_rng(0).permutation(series.files)]
+    for ds in sources:
+        ds.PatientBirthDate, ds.PatientSex, ds.AccessionNumber, ds.StudyTime, ds.StudyID = "", "", "", "", ""
+        ds.ReferringPhysicianName, ds.Manufacturer = "", "m"
+        ds.AcquisitionDateTime = ds.ContentDate = ds.SeriesDate = "20200101"
+        ds.ContentTime = ds.AcquisitionTime = ds.SeriesTime = "101010"
+        ds.AcquisitionDate = "20200101"
+        if modality == "CT":
+            ds.AcquisitionNumber = 1
+    kind = {"MR": hd.legacy.LegacyConvertedEnhancedMRImage, "CT": hd.legacy.LegacyConvertedEnhancedCTImage}[modality]
+    image = kind(sources, hd.UID(), 7, hd.UID(), 1)
+    (folder / "enhanced").mkdir()
+    image.save_as(folder / "enhanced" / "image.dcm")
+    return folder / "enhanced" / "image.dcm"
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_enhanced_multi_frame_equals_the_classic_series(dicom: Any, tmp_path: Path, modality: str) -> None:
+    def rescale(ds: Any, z: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 2, -1024, "HU"
+
+    file = enhanced(dicom, tmp_path, modality, edit=rescale)
+    classic, _ = read_series("c", sorted((tmp_path / "classic").iterdir()))
+    volume, sops = read_series("c", [file])
+    np.testing.assert_array_equal(volume.array, classic.array)
+    np.testing.assert_allclose(volume.affine, classic.affine, atol=1e-4)
+    assert (volume.array.dtype, len(sops)) == (np.int16, 1)
+
+
+def test_enhanced_frames_that_are_no_stack_are_refused(dicom: Any, tmp_path: Path) -> None:
+    file = enhanced(dicom, tmp_path, "MR", edit=lambda ds, z: z != 4)
+    with pytest.raises(CaseError, match="not one regular stack"):
+        read_series("c", [file])
+
+
+def test_packed_files_and_files_without_preamble_are_read(dicom: Any, tmp_path: Path) -> None:
+    written = dicom.series(tmp_path / "i", ARRAY)
+    files = []
+    for z, file in enumerate(written.files):
+        data = file.read_bytes()
+        if z % 2:
+            packed = file.with_suffix(".dcm.gz")
+            packed.write_bytes(gzip.compress(data))
+        else:
+            # what was stored without its first 132 bytes and without file meta information
+            packed, dataset = file.with_suffix(""), pydicom.dcmread(file)
+            pydicom.dcmwrite(packed, pydicom.Dataset(dataset), implicit_vr=True, little_endian=True)
+            assert packed.read_bytes()[128:132] != b"DICM"
+        file.unlink()
+        files.append(packed)
+    (series,) = scan_tree(tmp_path).series.values()
+    assert sorted(series.files) == sorted(files)
+    np.testing.assert_array_equal(read_series("c", series.files)[0].array, ARRAY)
 
 
 def test_real_oblique_series_equals_its_nifti(samples: Path) -> None:

@@ -247,7 +247,7 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
     good = dicom.series(folder / "good", IMAGE, patient=PLANTED, description="T2 PLANTED")
     dicom.rtstruct(folder / "good" / "PLANTED.dcm", good, rois(dicom, good.affine, names))
     gap = dicom.series(folder / "gap", IMAGE, patient=PLANTED, edit=spoil)
-    dicom.rtstruct(folder / "gap" / "s.dcm", gap, rois(dicom, gap.affine, names))
+    dicom.rtstruct(folder / "gap" / "s.dcm", gap, rois(dicom, gap.affine, names), reference="images")
     miss = dicom.series(folder / "miss", IMAGE, patient=PLANTED)
     dicom.rtstruct(folder / "miss" / "s.dcm", miss, rois(dicom, miss.affine, ("PLANTED", "JANE")))
     orphan = dicom.series(tmp_path / "x", IMAGE, patient=PLANTED)

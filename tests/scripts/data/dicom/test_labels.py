@@ -44,6 +44,36 @@ def test_faulty_specifications_are_refused(spec: Any, message: str) -> None:
         parse_labels(spec)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{organ: 'uterus', tumor: GTV, organ: 'cervix'}",
+        "{organ: 'uterus', Organ: 'cervix'}",
+        {"organ": "uterus", "ORGAN": "cervix"},
+        "{HR-CTV: 'a', 'HR-CTV': 'b'}",
+    ],
+)
+def test_a_label_that_is_named_twice_is_refused(spec: Any) -> None:
+    with pytest.raises(CaseError, match=r"it has label '[\w-]+' twice"):
+        parse_labels(spec)
+
+
+def test_text_of_the_command_line_reads_like_the_mapping() -> None:
+    text = "{organ: 'uterus|cervix, a: b', 'tumor': [GTV, '#3'], HR CTV: \"rgb(0,235,235)\"}"
+    assert [(r.name, r.selectors) for r in parse_labels(text.replace(", a: b", ""))] == [
+        ("organ", ("uterus|cervix",)),
+        ("tumor", ("GTV", "#3")),
+        ("HR CTV", ("rgb(0,235,235)",)),
+    ]
+    assert parse_labels("{organ: 'x, a: b'}")[0].selectors == ("x, a: b",)
+
+
+def test_the_pattern_of_the_documents_takes_no_margin() -> None:
+    (_, tumor) = parse_labels("{organ: 'uterus|cervix|vagina', tumor: '^(tumou?r|GTV)'}")
+    names = ["Tumour", "GTV_Mass", "gtv-T", "PTV_GTV+10mm", "Ring_GTV", "CTV"]
+    assert [tumor.matches(Roi(1, name)) for name in names] == [True, True, True, False, False, False]
+
+
 def test_none_means_unlabelled() -> None:
     assert parse_labels(None) == parse_labels("") == []
 
