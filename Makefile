@@ -33,5 +33,6 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(RUN) -m pip install -r requirements-dev.txt
 	touch $@
 
+# not runs/, where users train
 clean:
-	rm -rf demo runs build dist *.egg-info
+	rm -rf demo build dist *.egg-info

@@ -31,6 +31,10 @@ VERBS = {
     "evaluate": ("scripts.experiments.evaluate.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
     "crossval": ("scripts.experiments.training.crossval", "Train the folds of a bundle and predict out-of-fold."),
     "contours": ("scripts.sharing.contours.contours", "Write a label map as RTSTRUCT and DICOM SEG on its series."),
+    "organ_masks": (
+        "scripts.experiments.training.organ_masks",
+        "Organ masks for stage 2 where only some patients train stage 1.",
+    ),
     "stand_ins": ("scripts.experiments.evidence.mr_samples", "Datalists of real MR samples for docs/evidence.md."),
     "demo": ("scripts.experiments.evidence.demo", "The whole two-stage path on a small synthetic cohort."),
     "three_stages": (

@@ -30,7 +30,10 @@ def samples_folder(samples: str = "") -> Path:
     folder = Path(samples or os.environ.get("GYN_SAMPLES", REPO.parent / "shared" / "samples"))
     if not (folder / "openkbp" / "index.json").is_file():
         raise CaseError(
-            "samples", f"{folder} has no openkbp/index.json", "set GYN_SAMPLES to the folder of real samples"
+            "samples",
+            f"{folder} is no folder of the public samples that docs/evidence.md was made with (no openkbp/index.json), "
+            "which are not part of the repository",
+            "pass yours with --samples or the variable GYN_SAMPLES; `python -m scripts demo` needs none",
         )
     return folder
 
@@ -79,7 +82,8 @@ def write_finetuning(samples: Path, folder: Path) -> Path:
     source = samples / "cases" / "ct_abdpelvis_totalseg"
     case = Case(source.name, {key: str(source / f"{key}.nii.gz") for key in ("image", "label")}, source.name)
     labels = dict(enumerate(("background", *CLASSES_V1)))
-    return write_datalist(folder / "datalist.json", Datalist("one CT", "CT", labels, [replace(case, fold=0)], [case]))
+    tested = replace(case, name=f"{case.name}_trained_on")
+    return write_datalist(folder / "datalist.json", Datalist("one CT", "CT", labels, [replace(case, fold=0)], [tested]))
 
 
 def write_brachytherapy(samples: Path, train: Sequence[str], test: Sequence[str], folder: Path) -> Path:

@@ -57,7 +57,14 @@ def demo(output: str = "demo", cases: int = 64, test: int = 6, seed: int = 0, ep
     run_bundle(
         BUNDLES / "tumor_pocketnet",
         TRAIN,
-        {**common, "ckpt_dir": str(tumor), "output_dir": str(tumor), "organ_weights": str(organ / "model.pt")},
+        {
+            **common,
+            "ckpt_dir": str(tumor),
+            "output_dir": str(tumor),
+            "organ_weights": str(organ / "model.pt"),
+            # minutes are too few for the out-of-fold organ masks of a cross-validation
+            "organ_source": "label",
+        },
         log=tumor / "log.txt",
     )
     predictions = folder / "predictions"

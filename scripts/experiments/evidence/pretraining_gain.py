@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from custom_networks import read_datalist
+from scripts.core.files import write_text
 from scripts.experiments.evaluate.significance import sign_flip_test
 from scripts.experiments.evidence.ct_samples import (
     OPENKBP,
@@ -19,6 +22,7 @@ from scripts.experiments.evidence.ct_samples import (
 )
 from scripts.experiments.evidence.three_stages import BRACHY, PRETRAIN, Size, train_stage, write_overrides
 from scripts.experiments.training.bundle_run import run_bundle
+from scripts.experiments.training.inputs import case_inputs, file_digest
 
 ARMS = ("no pretraining", "pretrained")
 # DSC alone: distances of hundreds of predictions would take longer than the networks
@@ -42,12 +46,14 @@ def pretraining_gain(
     spacing: float = 5.0,
     patch: int = 32,
     learning_rate: float = 1e-3,
+    retrain: bool = False,
 ) -> int:
     """Train stage 3 on few OpenKBP patients, with and without stage 1, the same budget, and compare on held-out ones.
 
     Stage 1 learns once, from all other patients' images and those of the training patients; test patients are never
     seen. For each seed both arms then train with the same settings; they differ in the encoder's first weights alone. A
-    run whose result is there already is not repeated, so the command can be given again after an interruption.
+    run whose result is there already is not repeated, so the command can be given again after an interruption; results
+    from other patients, settings or code are refused.
 
     Args:
         output: folder for everything that is made; the result is in cases.csv, table.csv and table.md.
@@ -61,6 +67,7 @@ def pretraining_gain(
         spacing: mm, isotropic.
         patch: voxels per axis, a multiple of 16.
         learning_rate: of both stages.
+        retrain: train anew what the output holds from other patients or settings; else it is refused.
 
     Returns:
         0.
@@ -73,26 +80,41 @@ def pretraining_gain(
     learning, held_out, rest = openkbp_parts(source, train, test, seed=0)
     unlabelled = write_pretraining(source, [*learning, *rest], folder / "stage1")
     first = {key: value for key, value in size.overrides(1).items() if key not in size.more}
-    weights = train_stage(PRETRAIN, unlabelled, folder / "stage1", first | {"seed": 0})
+    weights = train_stage(PRETRAIN, unlabelled, folder / "stage1", first | {"seed": 0}, retrain=retrain)
     labelled = write_brachytherapy(source, learning, held_out, folder / "data")
     rows: list[pd.DataFrame] = []
     for seed in range(seeds):
         for arm in ARMS:
             place = folder / f"seed{seed}" / arm.replace(" ", "_")
             values = size.overrides(3) | {"seed": seed, "pretrained": str(weights) if arm == ARMS[1] else None}
-            if not (place / "test" / "val_dice_raw.csv").is_file():
-                train_stage(BRACHY, labelled, place, values, folder / "prepared")
-                lean = write_overrides(place / "test.json", DSC_ONLY | {"output_dir": str(place / "test")})
-                run_bundle(
-                    BRACHY,
-                    ["configs/train.json", str(place / "overrides.json"), "configs/evaluate.json", lean],
-                    {"datalist": str(labelled), "dataset_dir": str(labelled.parent), "ckpt_dir": str(place)},
-                    log=place / "test.log",
-                )
+            trained = train_stage(BRACHY, labelled, place, values, folder / "prepared", retrain)
+            score(trained, labelled, place)
             rows.append(read_scores(place / "test" / "val_dice_raw.csv").assign(seed=seed, arm=arm))
             write_results(pd.concat(rows), folder)
     print((folder / "table.md").read_text(encoding="utf-8"))
     return 0
+
+
+def score(weights: Path, datalist: Path, place: Path) -> None:
+    """Evaluate held-out cases, unless the table there is of these weights and cases.
+
+    Args:
+        weights: of a training in `place`.
+        datalist: whose `testing` is scored.
+        place: folder of the training; its `test` gets the table.
+    """
+    made_from = json.dumps([file_digest(weights), case_inputs([], read_datalist(datalist, section="testing"))])
+    record = place / "test" / "made_from.json"
+    if record.is_file() and record.read_text(encoding="utf-8") == made_from:
+        return
+    lean = write_overrides(place / "test.json", DSC_ONLY | {"output_dir": str(place / "test")})
+    run_bundle(
+        BRACHY,
+        ["configs/train.json", str(place / "overrides.json"), "configs/evaluate.json", lean],
+        {"datalist": str(datalist), "dataset_dir": str(datalist.parent), "ckpt_path": str(weights)},
+        log=place / "test.log",
+    )
+    write_text(record, made_from)
 
 
 def read_scores(file: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from custom_networks import fold_split, read_datalist
 from scripts.data.preprocess.preprocess import preprocess
 from scripts.experiments.evaluate.evaluate import evaluate
 from scripts.experiments.evidence.ct_samples import (
@@ -20,6 +21,7 @@ from scripts.experiments.evidence.ct_samples import (
 )
 from scripts.experiments.evidence.reconstruction import reconstruction_pictures
 from scripts.experiments.training.bundle_run import run_bundle
+from scripts.experiments.training.fold import Fold
 
 BUNDLES = Path(__file__).resolve().parents[3] / "bundles"
 PRETRAIN, FINETUNE, BRACHY = (BUNDLES / f"gynbtnet_{stage}" for stage in ("pretrain", "finetune", "brachytherapy"))
@@ -68,7 +70,6 @@ class Size:
             "learning_rate": self.learning_rates[stage - 1],
             "num_workers": 0,
             "tracker": "none",
-            "resume": False,
         }
         if stage == 1:
             common |= {"batch_size": self.batch, "max_batch_per_gpu": self.batch, "decoder_width": self.decoder_width}
@@ -85,9 +86,14 @@ def write_overrides(file: Path, values: dict[str, Any]) -> str:
 
 
 def train_stage(
-    bundle: Path, datalist: Path, folder: Path, values: dict[str, Any], prepared: Path | None = None
+    bundle: Path,
+    datalist: Path,
+    folder: Path,
+    values: dict[str, Any],
+    prepared: Path | None = None,
+    retrain: bool = False,
 ) -> Path:
-    """Prepare a stage's data once, train it, and give its `model.pt`, or that of an earlier run with equal settings.
+    """Prepare a stage's data and train it, or take the weights of an earlier run with equal cases, settings and code.
 
     Args:
         bundle: its folder.
@@ -95,36 +101,45 @@ def train_stage(
         folder: for everything that is written.
         values: overrides of `train.json`.
         prepared: folder of the prepared arrays; default inside `folder`, shared by runs that name the same.
+        retrain: train anew where the folder holds a training from other inputs.
 
     Returns:
-        The weights.
+        The weights of the last epoch.
+
+    Raises:
+        CaseError: the folder holds a training from other inputs, or the training failed.
     """
-    weights, earlier = folder / "model.pt", folder / "overrides.json"
-    # the only validation, and so the first file of weights, is at the end of the training
-    if weights.is_file() and earlier.is_file() and json.loads(earlier.read_text(encoding="utf-8")) == values:
-        return weights
-    weights.unlink(missing_ok=True)
+    fold = values.get("fold", 0)
+    training, validation = fold_split(read_datalist(datalist), fold)
     prepared = prepared or folder / "prepared"
-    wanted = {key: values[key] for key in ("spacing", "patch_size", "variant")}
-    before = prepared / "size.json"
-    known = json.loads(before.read_text(encoding="utf-8")) if (prepared / "mapped.json").is_file() else None
-    settings = write_overrides(before, wanted)
-    if known != wanted:
-        preprocess(str(bundle), str(datalist), str(prepared), workers=0, overrides=settings)
+    size = {key: values[key] for key in ("spacing", "patch_size", "variant")}
+    settings = write_overrides(prepared / "size.json", size)
+    # keeps what it has of these very files at this size
+    preprocess(str(bundle), str(datalist), str(prepared), workers=0, overrides=settings)
     # the run's own values count, not those the arrays were prepared with
-    mapped = str(prepared / "mapped.json")
-    config = write_overrides(folder / "overrides.json", values)
-    run_bundle(
+    config = write_overrides(folder / "overrides.json", {key: value for key, value in values.items() if key != "fold"})
+    stage = Fold(
         bundle,
-        ["configs/train.json", mapped, config],
-        {"dataset_dir": str(prepared), "ckpt_dir": str(folder), "output_dir": str(folder / "output")},
-        log=folder / "train.log",
+        [str(prepared / "mapped.json"), config],
+        {key: values[key] for key in ("pretrained",) if key in values},
+        prepared / "datalist.json",
+        fold,
+        training,
+        validation,
+        folder,
     )
-    return weights
+    stage.train(retrain)
+    return stage.weights("final")
 
 
 def three_stages(
-    output: str = "three_stages", samples: str = "", train: int = 10, test: int = 5, seed: int = 0, scale: float = 1.0
+    output: str = "three_stages",
+    samples: str = "",
+    train: int = 10,
+    test: int = 5,
+    seed: int = 0,
+    scale: float = 1.0,
+    retrain: bool = False,
 ) -> int:
     """Take real CT through all three stages at a small size, and show each result.
 
@@ -140,6 +155,7 @@ def three_stages(
         test: held-out patients of stage 3, which stage 1 does not see either.
         seed: of the choice of patients and of training.
         scale: of the number of steps; 1 takes about half an hour on two CPU cores.
+        retrain: train stages anew that the output holds from other patients or settings; else they are refused.
 
     Returns:
         0; 1 if the reconstruction is not better than every cell's mean, or a prediction is missing.
@@ -154,7 +170,7 @@ def three_stages(
         write_brachytherapy(source, learning, held_out, folder / "stage3"),
     )
     clock = [time.monotonic()]
-    weights = train_stage(PRETRAIN, lists[0], folder / "stage1", size.overrides(1))
+    weights = train_stage(PRETRAIN, lists[0], folder / "stage1", size.overrides(1), retrain=retrain)
     clock.append(time.monotonic())
     gain = reconstruction_pictures(
         str(folder / "stage1" / "overrides.json"), str(weights), str(lists[0]), str(folder / "stage1" / "pictures")
@@ -163,12 +179,16 @@ def three_stages(
     for number, bundle in ((2, FINETUNE), (3, BRACHY)):
         place = folder / f"stage{number}"
         values = size.overrides(number) | {"pretrained": str(weights)}
-        weights = train_stage(bundle, lists[number - 1], place, values)
+        weights = train_stage(bundle, lists[number - 1], place, values, retrain=retrain)
         clock.append(time.monotonic())
         run_bundle(
             bundle,
             ["configs/inference.json", str(place / "prepared" / "size.json")],
-            {"dataset_dir": str(lists[number - 1]), "ckpt_dir": str(place), "output_dir": str(place / "predictions")},
+            {
+                "dataset_dir": str(lists[number - 1]),
+                "ckpt_path": str(weights),
+                "output_dir": str(place / "predictions"),
+            },
             log=place / "inference.log",
         )
         missing += evaluate(str(lists[number - 1]), str(place / "predictions"), str(place / "evaluation"), workers=1)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from custom_networks import CaseError
+
+PROGRESS_BAR = re.compile(r"\d+%\|.*\||\b[0-9.]+(it/s|s/it)|\?it/s|\?s/it")
 
 
 def check_overrides(bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any]) -> None:
@@ -73,31 +78,67 @@ def bundle_command(bundle: Path, configs: Sequence[str], overrides: Mapping[str,
 
 
 def run_bundle(
-    bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any], processes: int = 1, log: Path | None = None
+    bundle: Path,
+    configs: Sequence[str],
+    overrides: Mapping[str, Any],
+    processes: int = 1,
+    log: Path | None = None,
+    held: Sequence[int] = (),
 ) -> None:
-    """Run a bundle in its own folder and process, after printing the command.
+    """Run a bundle in its own folder and process, after printing the command. The run ends with the caller, however that ends.
 
     Args:
         bundle: the bundle's folder.
         configs: see `bundle_command`.
         overrides: see `bundle_command`.
         processes: see `bundle_command`.
-        log: file that takes everything but the progress bars; None prints everything.
+        log: file that what the run prints is added to, progress bars excepted, which are shown; None shows everything.
+        held: descriptors of locks that the run holds, too.
 
     Raises:
         CaseError: the run failed; the sentence ends with the reason it gave.
     """
     words = bundle_command(bundle, configs, overrides, processes)
-    print(f"$ cd {bundle}; " + shlex.join(["python", *words[1:]]), flush=True)
+    shown = f"$ cd {shlex.quote(str(bundle))}; " + shlex.join(["python", *words[1:]])
+    print(shown, flush=True)
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[3])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+    start = [sys.executable, str(Path(__file__).with_name("with_parent.py")), str(os.getpid()), *words]
     if log is None:
-        status, reason = subprocess.run(words, cwd=bundle, env=environment, check=False).returncode, "see above"
+        status = subprocess.run(start, cwd=bundle, env=environment, check=False, pass_fds=held).returncode
+        reason, remedy = "", "see above"
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as stream:
-            status = subprocess.run(words, cwd=bundle, env=environment, check=False, stdout=stream).returncode
-        reason = f"see {log}"
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown}\n")
+            stream.flush()
+            pipe = subprocess.PIPE
+            with subprocess.Popen(start, cwd=bundle, env=environment, stdout=stream, stderr=pipe, pass_fds=held) as run:
+                assert run.stderr is not None
+                reason = _copied(io.TextIOWrapper(run.stderr, encoding="utf-8", errors="replace", newline=""), stream)
+            status = run.returncode
+        remedy = f"see {log}"
     if status:
-        raise CaseError(f"bundle {bundle.name}", f"the run ended with status {status}", reason)
+        ended = f"the run ended with status {status}" + (f" ({reason})" if reason else "")
+        raise CaseError(f"bundle {bundle.name}", ended, remedy)
+
+
+def _copied(errors: TextIO, log: TextIO) -> str:
+    """Show what a run writes to stderr while it does; add it to the log without progress bars; give its last line."""
+    last, line = "", ""
+    while piece := errors.read(1):
+        sys.stderr.write(piece)
+        if piece not in "\r\n":
+            line += piece
+            continue
+        sys.stderr.flush()
+        if line.strip() and not PROGRESS_BAR.search(line):
+            log.write(line + "\n")
+            log.flush()
+            last = line
+        line = ""
+    if line.strip():
+        log.write(line + "\n")
+        last = line
+    return last.removeprefix("error: ").strip().removesuffix(".")

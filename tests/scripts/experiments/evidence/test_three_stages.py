@@ -14,6 +14,7 @@ import torch
 
 from custom_networks import CaseError, read_datalist
 from custom_networks.networks.sparse import random_cells, upsample_cells
+from scripts.experiments.evidence import three_stages as module
 from scripts.experiments.evidence.ct_samples import (
     openkbp_parts,
     samples_folder,
@@ -23,7 +24,8 @@ from scripts.experiments.evidence.ct_samples import (
 )
 from scripts.experiments.evidence.pretraining_gain import as_markdown, gain_table, read_scores
 from scripts.experiments.evidence.reconstruction import reconstruction_error
-from scripts.experiments.evidence.three_stages import Size, three_stages
+from scripts.experiments.evidence.three_stages import BRACHY, Size, three_stages, train_stage
+from scripts.experiments.training import fold
 
 SAMPLES = Path(os.environ.get("GYN_SAMPLES", Path(__file__).resolve().parents[5] / "shared" / "samples"))
 NAMES = ("PTV70", "Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Mandible")
@@ -157,6 +159,68 @@ def test_scores_of_an_evaluation(tmp_path: Path) -> None:
     assert table["pt_001", "Mandible"] == 0.5
     assert np.isnan(table["pt_002", "Brainstem"])
     assert len(table) == 10
+
+
+class Trainings:
+    """Called instead of `run_bundle`: counts, and leaves weights."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+
+    def __call__(self, bundle: Path, configs: list[str], overrides: dict, *_args: object, **_more: object) -> None:
+        self.folders.append(Path(overrides["ckpt_dir"]).name)
+        torch.save({"x": torch.zeros(9)}, Path(overrides["ckpt_dir"]) / "final.pt")
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    made = Trainings()
+    monkeypatch.setattr(fold, "run_bundle", made)
+
+    def prepared(bundle: str, datalist: str, output: str, **_more: object) -> None:
+        (Path(output) / "mapped.json").write_text("{}")
+
+    monkeypatch.setattr(module, "preprocess", prepared)
+    return made
+
+
+def test_a_stage_from_other_patients_is_not_taken_over(openkbp: Path, tmp_path: Path, trainings: Trainings) -> None:
+    train, test, _ = openkbp_parts(openkbp, 5, 3, seed=0)
+    values = Size().overrides(3) | {"pretrained": None}
+    five = write_brachytherapy(openkbp, train, test, tmp_path / "five")
+    first = train_stage(BRACHY, five, tmp_path / "stage3", values)
+    assert train_stage(BRACHY, five, tmp_path / "stage3", values) == first == tmp_path / "stage3/final.pt"
+    assert len(trainings.folders) == 1
+    three = write_brachytherapy(openkbp, train[:3], [*train[3:], *test], tmp_path / "three")
+    with pytest.raises(CaseError, match=rf"cases: {train[3]} \(training\) is gone"):
+        train_stage(BRACHY, three, tmp_path / "stage3", values)
+    train_stage(BRACHY, three, tmp_path / "stage3", values, retrain=True)
+    assert len(trainings.folders) == 2
+
+
+def test_a_stage_from_other_weights_or_steps_is_not_taken_over(
+    openkbp: Path, tmp_path: Path, trainings: Trainings
+) -> None:
+    datalist = write_brachytherapy(openkbp, *openkbp_parts(openkbp, 3, 3, seed=0)[:2], tmp_path / "data")
+    weights = tmp_path / "previous.pt"
+    torch.save({"x": torch.zeros(9)}, weights)
+    values = Size().overrides(3) | {"pretrained": str(weights)}
+    train_stage(BRACHY, datalist, tmp_path / "stage3", values)
+    torch.save({"x": torch.ones(9)}, weights)
+    with pytest.raises(CaseError, match="settings: pretrained is another"):
+        train_stage(BRACHY, datalist, tmp_path / "stage3", values)
+    torch.save({"x": torch.zeros(9)}, weights)
+    with pytest.raises(CaseError, match="settings: iterations is 31, was 30"):
+        train_stage(BRACHY, datalist, tmp_path / "stage3", values | {"iterations": 31})
+
+
+def test_half_a_file_of_weights_is_no_finished_stage(openkbp: Path, tmp_path: Path, trainings: Trainings) -> None:
+    datalist = write_brachytherapy(openkbp, *openkbp_parts(openkbp, 3, 3, seed=0)[:2], tmp_path / "data")
+    values = Size().overrides(3) | {"pretrained": None}
+    weights = train_stage(BRACHY, datalist, tmp_path / "stage3", values)
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CaseError, match=r"its finished final\.pt is another or damaged"):
+        train_stage(BRACHY, datalist, tmp_path / "stage3", values)
 
 
 @pytest.mark.slow

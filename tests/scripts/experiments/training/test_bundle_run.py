@@ -1,21 +1,19 @@
-import json
+import io
+import os
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from custom_networks import CaseError
+from scripts.experiments.training import bundle_run as module
 from scripts.experiments.training.bundle_run import bundle_command, run_bundle
 
 ORGAN = Path(__file__).resolve().parents[4] / "bundles/organ_pocketnet"
 TRAIN = ["configs/train.json"]
-
-
-def test_a_misspelt_override_is_refused():
-    with pytest.raises(CaseError, match=r"--lerning_rate overrides nothing in .*did you mean --learning_rate"):
-        bundle_command(ORGAN, TRAIN, {"lerning_rate": 1e-3})
-    with pytest.raises(CaseError, match=r"absent\.json does not exist"):
-        bundle_command(ORGAN, ["configs/absent.json"], {})
 
 
 def test_the_command_is_what_a_user_would_type():
@@ -42,10 +40,57 @@ def test_the_command_is_what_a_user_would_type():
     assert parallel[parallel.index("torch.distributed.run") + 3 :][:2] == ["-m", "monai.bundle"]
 
 
-def test_a_failed_run_names_its_log(tmp_path, capfd):
-    with pytest.raises(CaseError, match=r"organ_pocketnet: the run ended with status 1; see .*log\.txt"):
-        run_bundle(ORGAN, TRAIN, {"datalist": str(tmp_path / "nowhere.json")}, log=tmp_path / "log.txt")
+def test_a_failed_run_says_why_and_its_log_does(tmp_path, capfd):
+    log = tmp_path / "log.txt"
+    log.write_text("of an earlier run\n")
+    sentence = r"organ_pocketnet: the run ended with status 1 \(datalist .*nowhere\.json.*\); see .*log\.txt"
+    with pytest.raises(CaseError, match=sentence):
+        run_bundle(ORGAN, TRAIN, {"datalist": str(tmp_path / "nowhere.json")}, log=log)
     shown = capfd.readouterr()
     assert "error: datalist" in shown.err
     assert shlex.split(shown.out.splitlines()[0])[:2] == ["$", "cd"]
-    assert json.loads(json.dumps((tmp_path / "log.txt").read_text()))
+    lines = log.read_text().splitlines()
+    assert lines[0] == "of an earlier run"
+    assert "monai.bundle run" in lines[1]
+    assert any(line.startswith("error: datalist") for line in lines)
+
+
+def test_progress_bars_are_shown_and_not_logged(capsys):
+    bars = "\rtrain:   0%|          | 0/2 [00:00<?, ?it/s]\rtrain: 100%|████| 2/2 [00:01<00:00, 1.6it/s]\n"
+    log = io.StringIO()
+    errors = io.TextIOWrapper(io.BytesIO(f"one warning\n{bars}error: it is so.\n".encode()), "utf-8", newline="")
+    assert module._copied(errors, log) == "it is so"
+    assert log.getvalue() == "one warning\nerror: it is so.\n"
+    assert "100%|████|" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_a_run_ends_with_its_parent(tmp_path):
+    beat = tmp_path / "beat"
+    child = f"import time, pathlib\nwhile True:\n    pathlib.Path({str(beat)!r}).touch(); time.sleep(0.02)"
+    launch = Path(module.__file__).with_name("with_parent.py")
+    parent = (
+        f"import os, subprocess, sys; subprocess.run([sys.executable, {str(launch)!r}, str(os.getpid()), "
+        f"sys.executable, '-c', {child!r}])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    deadline = time.monotonic() + 20
+    while not beat.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert beat.is_file()
+    process.kill()
+    process.wait()
+    time.sleep(0.3)
+    last = beat.stat().st_mtime_ns
+    time.sleep(0.3)
+    assert beat.stat().st_mtime_ns == last
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_a_program_does_not_begin_without_its_parent():
+    launch = Path(module.__file__).with_name("with_parent.py")
+    done = subprocess.run(
+        [sys.executable, str(launch), str(os.getppid()), "true"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "the parent ended" in done.stderr
