@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from custom_networks.networks.encoder import STRIDES, GynBTEncoder, ResidualBlock, checkpointed
 
-# first width and blocks per stage: compound scaling of width and depth
-VARIANTS = {"small": (16, 1), "base": (32, 1), "large": (64, 2), "huge": (96, 3)}
+# first width and blocks per stage: compound scaling of width and depth, and `tiny` below the paper's smallest
+VARIANTS = {"tiny": (8, 1), "small": (16, 1), "base": (32, 1), "large": (64, 2), "huge": (96, 3)}
 
 
 def stage_widths(first: int, stages: int = 6) -> list[int]:

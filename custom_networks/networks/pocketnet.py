@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+from monai.data.meta_tensor import MetaTensor
 from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from monai.utils import ensure_tuple_rep
@@ -37,39 +39,24 @@ class PartsConv(nn.Module):
         stride: Sequence[int],
     ) -> None:
         super().__init__()
-        self.single = list(parts) == [1]
         padding = tuple(k // 2 for k in kernel_size)
         conv = Conv[Conv.CONV, spatial_dims]
         # no bias: a norm follows, or the other branch of a sum that a norm has centred
         self.parts = nn.ModuleList(
             conv(channels, out_channels, tuple(kernel_size), tuple(stride), padding, bias=False) for channels in parts
         )
-        fan_in = sum(parts) * int(torch.tensor(kernel_size).prod())
+        fan_in = sum(parts) * math.prod(kernel_size)
         for part in self.parts:
-            nn.init.normal_(
-                part.weight,  # type: ignore[arg-type]
-                std=(2.0 / fan_in) ** 0.5,
-            )
+            assert isinstance(part.weight, nn.Parameter)
+            nn.init.normal_(part.weight, std=(2.0 / fan_in) ** 0.5)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Args: maps: feature maps (B, C_i, *S). Returns: (B, out_channels, *S / stride)."""
         total = maps[0]
         for i, part in enumerate(self.parts):
-            out = _single_channel(part, maps[i]) if self.single and not torch.jit.is_scripting() else part(maps[i])
+            out = part(maps[i])
             total = out if i == 0 else total.add_(out)
         return total
-
-
-def _single_channel(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A convolution of one channel as one of two channels, the second zero, where that is faster.
-
-    On the CPU PyTorch takes its slow path for one channel and leaves the channels-last layout.
-    """
-    if x.device.type != "cpu" or torch.jit.is_tracing() or not isinstance(part, nn.Conv3d):
-        return part(x)
-    both = torch.cat([x, torch.zeros_like(x)], dim=1).contiguous(memory_format=torch.channels_last_3d)
-    weight = torch.cat([part.weight, torch.zeros_like(part.weight)], dim=1)
-    return functional.conv3d(both, weight, None, part.stride, part.padding)
 
 
 class NormAct(nn.Module):
@@ -209,7 +196,7 @@ class PocketNet(nn.Module):
             raise ValueError(
                 f"deep_supervision is {deep_supervision}; {levels} levels allow 0 to {levels - 2} extra heads."
             )
-        self.multiple = [int(torch.tensor([s[a] for s in steps]).prod()) for a in range(spatial_dims)]
+        self.multiple = [math.prod(s[a] for s in steps) for a in range(spatial_dims)]
         self.memory_format = (
             {2: torch.channels_last, 3: torch.channels_last_3d}[spatial_dims] if channels_last else None
         )
@@ -234,7 +221,9 @@ class PocketNet(nn.Module):
         self.head = conv(widths[0], out_channels, 1)
         self.extra = nn.ModuleList(conv(widths[1 + i], out_channels, 1) for i in range(deep_supervision))
         if self.memory_format is not None:
-            self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+            for weight in self.parameters():
+                if weight.ndim == spatial_dims + 2:  # not `.to`, which fails under FakeTensorMode
+                    weight.data = weight.data.contiguous(memory_format=self.memory_format)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment an image.
@@ -247,6 +236,8 @@ class PocketNet(nn.Module):
             first, then those of each level below, smaller by the strides (its padding not cropped when S is not a
             multiple of the strides).
         """
+        if not torch.jit.is_scripting() and isinstance(x, MetaTensor):
+            x = x.as_tensor()
         size = x.shape[2:]
         pad: list[int] = []
         for i in range(len(self.multiple)):

@@ -27,8 +27,8 @@ def test_large_has_440_million_parameters() -> None:
 
 
 def test_variants_scale_in_width_and_depth() -> None:
-    counts = [count(variant=variant, deep_supervision=0) for variant in ("small", "base", "large", "huge")]
-    assert [round(c / 1e6, 2) for c in counts] == [14.54, 58.16, 440.09, 1457.01]
+    counts = [count(variant=variant, deep_supervision=0) for variant in ("tiny", "small", "base", "large", "huge")]
+    assert [round(c / 1e6, 2) for c in counts] == [3.64, 14.54, 58.16, 440.09, 1457.01]
     with torch.device("meta"):
         for variant, (first, depth) in VARIANTS.items():
             network = GynBTNet(variant=variant)
@@ -38,8 +38,8 @@ def test_variants_scale_in_width_and_depth() -> None:
 
 
 def test_unknown_variant_norm_and_too_many_heads_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"tiny.*small, base, large, huge"):
-        GynBTNet(variant="tiny")
+    with pytest.raises(ValueError, match=r"giant.*tiny, small, base, large, huge"):
+        GynBTNet(variant="giant")
     with pytest.raises(ValueError, match="between 0 and 4"):
         GynBTNet(variant="small", deep_supervision=5)
     with pytest.raises(ValueError, match="'group'"):
