@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.inferers import LabelMapInferer, TwoStageInferer
     from custom_networks.losses import ChunkedDiceCELoss, MaskedReconstructionLoss, ParameterNormLoss
     from custom_networks.metrics import SurfaceMetric, surface_metrics
+    from custom_networks.networks.base import place
     from custom_networks.networks.encoder import GynBTEncoder
     from custom_networks.networks.gynbtnet import GynBTNet
     from custom_networks.networks.masked_autoencoder import SparseMaskedAutoencoder
@@ -66,6 +67,7 @@ _HOME = {
     "load_pretrained": "weights",
     "load_weights": "weights",
     "read_weights": "weights",
+    "place": "networks.base",
     "GynBTEncoder": "networks.encoder",
     "GynBTNet": "networks.gynbtnet",
     "MaskedReconstructionLoss": "losses",

@@ -1,4 +1,4 @@
-"""Dice with cross-entropy for many classes, computed piece by piece so that no one-hot copy of the label exists."""
+"""Losses: Dice with cross-entropy for many classes, MIST's sum of parameter norms, masked reconstruction."""
 
 from __future__ import annotations
 
@@ -11,23 +11,35 @@ from torch.nn.modules.loss import _Loss
 
 from custom_networks.networks.masked_autoencoder import EPS, check_target, to_cells
 
+# a chunk's float32 scores take at most this part of a GPU; beside them the loss holds two or three arrays as large
+GPU_SHARE = 64
+CPU_VOXELS = 2**16
+
+
+def chunk_of(classes: int, batch: int, memory: float) -> int:
+    """Voxels per chunk and sample for a GPU of `memory` bytes: few large kernels, in a small part of it."""
+    return max(int(memory / GPU_SHARE) // (4 * classes * batch), CPU_VOXELS)
+
 
 class _DiceCE(torch.autograd.Function):
-    """Softmax of one chunk of voxels at a time, computed again for the gradient."""
+    """Softmax of one chunk of voxels at a time, computed again for the gradient.
+
+    Chunks are added up in float64: one float32 cell that takes millions of values loses percents.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, label: Tensor, options: ChunkedDiceCELoss) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, label: Tensor, options: ChunkedDiceCELoss, chunk: int) -> Tensor:
         b, c, n = logits.shape
-        overlap, predicted, truth = (logits.new_zeros(b, c, dtype=torch.float32) for _ in range(3))
-        entropy = logits.new_zeros((), dtype=torch.float32)
-        for part in _parts(n, options.chunk_voxels):
+        overlap, predicted, truth = (logits.new_zeros(b, c, dtype=torch.float64) for _ in range(3))
+        entropy = logits.new_zeros((), dtype=torch.float64)
+        for part in _parts(n, chunk):
             t = label[:, part].long()
             log_p = torch.log_softmax(logits[:, :, part], 1, dtype=torch.float32)
             target = log_p.gather(1, t[:, None])[:, 0]
             entropy -= target.sum()
             p = log_p.exp_()
-            overlap.scatter_add_(1, t, target.exp())
-            truth.scatter_add_(1, t, torch.ones_like(target))
+            overlap.scatter_add_(1, t, target.exp().double())
+            truth.scatter_add_(1, t, torch.ones_like(target, dtype=torch.float64))
             predicted += (p.square() if options.squared_pred else p).sum(2)
         if options.batch:
             overlap, predicted, truth = (x.sum(0, keepdim=True) for x in (overlap, predicted, truth))
@@ -37,18 +49,19 @@ class _DiceCE(torch.autograd.Function):
         # derivatives of the Dice term by overlap and by predicted volume
         weight = torch.full_like(overlap, options.lambda_dice / (overlap.shape[0] * (c - skipped)))
         weight[:, :skipped] = 0
-        ctx.save_for_backward(logits, label, -2 * weight / denominator, weight * numerator / denominator.square())
-        ctx.options = options
-        return options.lambda_dice * dice + options.lambda_ce * entropy / (b * n)
+        by_overlap, by_predicted = -2 * weight / denominator, weight * numerator / denominator.square()
+        ctx.save_for_backward(logits, label, by_overlap.float(), by_predicted.float())
+        ctx.options, ctx.chunk = options, chunk
+        return (options.lambda_dice * dice + options.lambda_ce * entropy / (b * n)).float()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         logits, label, by_overlap, by_predicted = ctx.saved_tensors
         options, (b, _, n) = ctx.options, logits.shape
         out = torch.empty_like(logits)
         by_overlap, by_predicted = by_overlap.expand(b, -1), by_predicted.expand(b, -1)[:, :, None]
         share = options.lambda_ce / (b * n)
-        for part in _parts(n, options.chunk_voxels):
+        for part in _parts(n, ctx.chunk):
             t = label[:, part].long()
             p = torch.softmax(logits[:, :, part], 1, dtype=torch.float32)
             target = p.gather(1, t[:, None])
@@ -58,7 +71,14 @@ class _DiceCE(torch.autograd.Function):
             p.mul_(slope - mean + share)
             p.scatter_add_(1, t[:, None], target * at_target - share)
             out[:, :, part] = p.mul_(grad)
-        return out, None, None
+        return out, None, None, None
+
+
+def _chunk_for(logits: Tensor) -> int:
+    if logits.device.type != "cuda":
+        return CPU_VOXELS
+    memory = torch.cuda.get_device_properties(logits.device).total_memory
+    return chunk_of(logits.shape[1], logits.shape[0], memory)
 
 
 def _parts(n: int, size: int) -> list[slice]:
@@ -68,9 +88,10 @@ def _parts(n: int, size: int) -> list[slice]:
 class ChunkedDiceCELoss(_Loss):
     """MONAI's `DiceCELoss(to_onehot_y=True, softmax=True, …)`, same value and gradient, in little memory.
 
-    Beyond the scores and their gradient it holds `chunk_voxels` voxels of all classes at a time, instead of several
+    Beyond the scores and their gradient it holds one chunk of voxels of all classes at a time, instead of several
     full-size copies of 105 classes (one-hot label, softmax, products of both and what autograd keeps of them). Measured
-    for 105 classes over 112 x 128 x 128 voxels, beyond scores and gradient (0.72 GiB each): 0.15 instead of 2.87 GiB.
+    for 105 classes over 112 x 128 x 128 voxels on a CPU, beyond scores and gradient (0.72 GiB each): 0.15 instead of
+    2.87 GiB. Its value is that of float64 to 1e-5, however many voxels there are.
 
     Args:
         include_background: whether class 0 counts in the Dice term; it always does in the cross-entropy.
@@ -80,7 +101,8 @@ class ChunkedDiceCELoss(_Loss):
         batch: sum over the batch before dividing.
         lambda_dice: weight of the Dice term.
         lambda_ce: weight of the cross-entropy.
-        chunk_voxels: voxels per chunk and sample.
+        chunk_voxels: voxels per chunk and sample; default what fits the device: 2^16 on a CPU, on a GPU as many as a 64th
+            of its memory holds.
     """
 
     def __init__(
@@ -92,7 +114,7 @@ class ChunkedDiceCELoss(_Loss):
         batch: bool = False,
         lambda_dice: float = 1.0,
         lambda_ce: float = 1.0,
-        chunk_voxels: int = 2**16,
+        chunk_voxels: int | None = None,
     ) -> None:
         super().__init__()
         self.include_background, self.squared_pred, self.batch = include_background, squared_pred, batch
@@ -115,7 +137,8 @@ class ChunkedDiceCELoss(_Loss):
             raise ValueError(f"label {tuple(target.shape)} does not fit scores {tuple(input.shape)}")
         logits = input.as_tensor() if isinstance(input, MetaTensor) else input
         label = target.as_tensor() if isinstance(target, MetaTensor) else target
-        result: Tensor = _DiceCE.apply(logits.flatten(2), label.flatten(1), self)
+        chunk = self.chunk_voxels or _chunk_for(logits)
+        result: Tensor = _DiceCE.apply(logits.flatten(2), label.flatten(1), self, chunk)
         return result
 
 

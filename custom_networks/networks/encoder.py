@@ -1,14 +1,15 @@
 """The encoder of GynBTNet: sparse on the active voxels of a mask, dense without one, one set of parameters."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
-from monai.data.meta_tensor import MetaTensor
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from custom_networks.networks.base import Network
 from custom_networks.networks.norms import FeatureNorm
 from custom_networks.networks.sparse import (
     ActiveGrid,
@@ -19,7 +20,21 @@ from custom_networks.networks.sparse import (
     strided_rows,
 )
 
-STRIDES = (2, 2, 2, 2, 1)
+# of the first block of every stage but the first; one number for all axes, or one per axis
+Stride = int | Sequence[int]
+STRIDES: tuple[Stride, ...] = (2, 2, 2, 2, 1)
+
+
+def per_axis(stride: Stride) -> tuple[int, int, int]:
+    """A stride for each of the three axes.
+
+    Raises:
+        ValueError: it is neither a number nor three, or one is below 1.
+    """
+    steps = (stride,) * 3 if isinstance(stride, int) else tuple(int(s) for s in stride)
+    if len(steps) != 3 or min(steps) < 1:
+        raise ValueError(f"stride {stride} is neither a number nor three of them, at least 1")
+    return steps
 
 
 def _activate(x: Tensor) -> Tensor:
@@ -32,23 +47,25 @@ class ResidualBlock(nn.Module):
     Args:
         in_channels: features of the input.
         out_channels: features of the output.
-        stride: of the first convolution and the shortcut.
+        stride: of the first convolution and the shortcut, one number or one per axis.
         norm: `instance` or `batch`, see `FeatureNorm`.
         shortcut: force a 1x1x1 convolution on the shortcut; it is there anyway when shapes change.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "instance", shortcut: bool = False
+        self, in_channels: int, out_channels: int, stride: Stride = 1, norm: str = "instance", shortcut: bool = False
     ) -> None:
         super().__init__()
-        self.stride = stride
-        self.conv1 = nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1)
+        steps = per_axis(stride)
+        # for `rows`, which the encoder calls only where every axis has the same
+        self.stride = steps[0]
+        self.conv1 = nn.Conv3d(in_channels, out_channels, 3, stride=steps, padding=1)
         self.norm1 = FeatureNorm(out_channels, norm)
         self.conv2 = nn.Conv3d(out_channels, out_channels, 3, padding=1)
         self.norm2 = FeatureNorm(out_channels, norm)
         self.shortcut: nn.Conv3d | None = None
-        if shortcut or stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Conv3d(in_channels, out_channels, 1, stride=stride)
+        if shortcut or max(steps) > 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv3d(in_channels, out_channels, 1, stride=steps)
         self.convolve: Callable[..., Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,14 +114,14 @@ def checkpointed(block: nn.Module, function: Callable[..., Tensor], *inputs: obj
     )
 
 
-class GynBTEncoder(nn.Module):
+class GynBTEncoder(Network):
     """The encoder of GynBTNet, dense, or sparse on the active voxels of a mask, with one set of parameters.
 
     Args:
         in_channels: channels of the image.
         widths: features of each stage.
         depth: residual blocks per stage.
-        strides: of the first block of every stage but the first.
+        strides: of the first block of every stage but the first, each a number or one per axis; with a mask a number.
         norm: `instance` (fine-tuning) or `batch` (pretraining; needed with a mask).
         backend: how masked convolutions are computed: `masked_dense` anywhere, `spconv` with that package. Both give
             the same result and share the `state_dict`.
@@ -120,7 +137,7 @@ class GynBTEncoder(nn.Module):
         in_channels: int,
         widths: Sequence[int],
         depth: int,
-        strides: Sequence[int] = STRIDES,
+        strides: Sequence[Stride] = STRIDES,
         norm: str = "instance",
         backend: str = "masked_dense",
         checkpointing: bool = False,
@@ -128,12 +145,14 @@ class GynBTEncoder(nn.Module):
         super().__init__()
         if len(strides) != len(widths) - 1:
             raise ValueError(f"{len(widths)} stages need {len(widths) - 1} strides, not {len(strides)}")
-        self.widths, self.strides, self.norm = list(widths), [1, *strides], norm
-        self.checkpointing = checkpointing
-        self.cell = int(torch.Size(strides).numel())
+        steps = [per_axis(stride) for stride in strides]
+        self.widths, self.norm, self.checkpointing = list(widths), norm, checkpointing
+        self.isotropic = all(len(set(step)) == 1 for step in steps)
+        self.strides = [1, *(step[0] for step in steps)]
+        self.cell = math.prod(self.strides)
         self.stages = nn.ModuleList()
         channels = in_channels
-        for width, stride in zip(widths, self.strides, strict=True):
+        for width, stride in zip(widths, [1, *strides], strict=True):
             first = ResidualBlock(channels, width, stride, norm, shortcut=True)
             self.stages.append(
                 nn.ModuleList([first, *(ResidualBlock(width, width, 1, norm) for _ in range(depth - 1))])
@@ -168,7 +187,8 @@ class GynBTEncoder(nn.Module):
             One tensor (B, widths[i], …) per stage, from full resolution down; with a mask, 0 where not active.
 
         Raises:
-            ValueError: the sizes of image and mask do not fit, or the norm is not `batch` when there is a mask.
+            ValueError: the sizes of image and mask do not fit, or with a mask the norm is not `batch` or a stride differs
+                between axes.
         """
         features: list[Tensor] = []
         if active is not None:
@@ -187,12 +207,12 @@ class GynBTEncoder(nn.Module):
         """Features of the active voxels of every stage, as rows, and where they belong; arguments as in `forward`."""
         if self.norm != "batch":
             raise ValueError("an active mask needs norm='batch'")
+        if not self.isotropic:
+            raise ValueError("an active mask needs strides that are the same along every axis")
         size = [x.shape[2], x.shape[3], x.shape[4]]
         for axis in range(3):
             if size[axis] != active.shape[axis + 2] * self.cell:
                 raise ValueError(f"image {size} is not {self.cell} times the mask {active.shape[2:]} in every axis")
-        if not torch.jit.is_scripting() and isinstance(x, MetaTensor):
-            x = x.as_tensor()
         outputs: list[Tensor] = []
         grids: list[ActiveGrid] = []
         source = active_grid(active, size)

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from custom_networks.networks.encoder import STRIDES, GynBTEncoder, ResidualBlock, checkpointed
+from custom_networks.networks.base import Network
+from custom_networks.networks.encoder import STRIDES, GynBTEncoder, ResidualBlock, Stride, checkpointed, per_axis
 
 # first width and blocks per stage: compound scaling of width and depth, and `tiny` below the paper's smallest
 VARIANTS = {"tiny": (8, 1), "small": (16, 1), "base": (32, 1), "large": (64, 2), "huge": (96, 3)}
@@ -20,9 +21,9 @@ def stage_widths(first: int, stages: int = 6) -> list[int]:
 class UpBlock(nn.Module):
     """1x1x1 convolution and nearest upsampling, concatenation with the encoder's features, residual blocks (2.3.3)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, depth: int, norm: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: Stride, depth: int, norm: str) -> None:
         super().__init__()
-        self.stride = stride
+        self.scale = [float(step) for step in per_axis(stride)]
         self.conv = nn.Conv3d(in_channels, out_channels, 1)
         self.blocks = nn.ModuleList(
             ResidualBlock(out_channels * (1 if i else 2), out_channels, 1, norm, shortcut=i == 0) for i in range(depth)
@@ -32,8 +33,8 @@ class UpBlock(nn.Module):
         """(B, C, d, h, w) and skip (B, O, D, H, W) to (B, O, D, H, W)."""
         # a 1x1x1 convolution and nearest upsampling commute; in this order it costs an eighth
         x = self.conv(x)
-        if self.stride != 1:
-            x = F.interpolate(x, scale_factor=float(self.stride), mode="nearest")
+        if max(self.scale) > 1:
+            x = F.interpolate(x, scale_factor=self.scale, mode="nearest")
             x = x[:, :, : skip.shape[2], : skip.shape[3], : skip.shape[4]]
         x = torch.cat([x, skip], dim=1)
         for block in self.blocks:
@@ -41,25 +42,27 @@ class UpBlock(nn.Module):
         return x
 
 
-class GynBTNet(nn.Module):
+class GynBTNet(Network):
     """Segmentation network of Hu et al., sections 2.3 and 2.4: six residual stages, STU-Net's layout.
 
     Any input size will do: strided convolutions round up and the way up crops to the encoder's size. Full use of the
-    field of view wants multiples of 16.
+    field of view wants multiples of the product of the strides, 16.
 
     Args:
         in_channels: channels of the image.
         out_channels: classes, background included.
         variant: `small`, `base`, `large` (440.11M parameters at 1 input and 6 outputs; 440.09M without extra heads) or
-            `huge`; first width 16, 32, 64, 96 and 1, 1, 2, 3 blocks per stage.
+            `huge`; first width 16, 32, 64, 96 and 1, 1, 2, 3 blocks per stage. `tiny` (width 8, 1 block) is for trying out.
         deep_supervision: number of extra heads, at 1/2, 1/4, 1/8, 1/16 of the resolution; True for all of them, False
             or 0 for none. They act in training alone.
         norm: `instance`, as the paper; `batch` as an option.
-        strides: of the five stages after the first.
+        strides: of the five stages after the first, each a number or one per axis. The published STU-Net weights want
+            `[2, 2, 2, 2, [2, 1, 1]]`.
         checkpointing: activation checkpointing, less memory for about a third more time.
 
     Raises:
-        ValueError: unknown variant or norm, or more heads than the decoder has levels.
+        ValueError: unknown variant or norm, a stride that is neither a number nor three, or more heads than the decoder
+            has levels.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class GynBTNet(nn.Module):
         variant: str = "large",
         deep_supervision: bool | int = True,
         norm: str = "instance",
-        strides: Sequence[int] = STRIDES,
+        strides: Sequence[Stride] = STRIDES,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()

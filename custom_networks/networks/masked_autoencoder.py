@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from monai.data.meta_tensor import MetaTensor
 from torch import Tensor, nn
 
-from custom_networks.networks.encoder import STRIDES, GynBTEncoder
+from custom_networks.networks.base import Network
+from custom_networks.networks.encoder import GynBTEncoder
 from custom_networks.networks.gynbtnet import VARIANTS, stage_widths
 from custom_networks.networks.norms import FeatureNorm
 from custom_networks.networks.sparse import fixed_cells, random_cells, scatter, upsample_cells
@@ -81,7 +81,7 @@ class LightDecoder(nn.Module):
         return self.head(x)
 
 
-class SparseMaskedAutoencoder(nn.Module):
+class SparseMaskedAutoencoder(Network):
     """Masked image modelling with GynBTNet's encoder (paper 2.4), after SparK.
 
     In training, masks are drawn anew for each call from torch's global generator. In eval mode the mask is fixed, and
@@ -136,12 +136,16 @@ class SparseMaskedAutoencoder(nn.Module):
             raise ValueError(f"mask_ratio {mask_ratio} is not in [0, 1)")
         check_target(target)
         first, depth = VARIANTS[variant]
-        widths, strides = stage_widths(first, pretrain_stages), list(STRIDES[: pretrain_stages - 1])
+        widths, strides = stage_widths(first, pretrain_stages), [2, 2, 2, 2, 1][: pretrain_stages - 1]
         self.mask_ratio, self.target = mask_ratio, target
         self.encoder = GynBTEncoder(in_channels, widths, depth, strides, "batch", backend, checkpointing)
         # what the decoder sees in place of masked features, one per level
         self.tokens = nn.ParameterList(nn.Parameter(torch.empty(w).normal_(std=0.02)) for w in widths)
         self.decoder = LightDecoder(widths, strides, decoder_width, in_channels)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The decoder: what the encoder computes depends on the mask."""
+        return [self.decoder]
 
     def forward(self, x: Tensor, active: Tensor | None = None) -> Tensor:
         """Reconstruct the masked cells.
@@ -157,8 +161,6 @@ class SparseMaskedAutoencoder(nn.Module):
         Raises:
             ValueError: a size is not divisible by 16, or the mask does not fit.
         """
-        if not torch.jit.is_scripting() and isinstance(x, MetaTensor):
-            x = x.as_tensor()
         cell = self.encoder.cell
         grid = [x.shape[2] // cell, x.shape[3] // cell, x.shape[4] // cell]
         if active is None:

@@ -20,8 +20,10 @@ class _CrossRankNorm(torch.autograd.Function):
         # centred first: the difference of two large sums would cancel
         var, mean = torch.var_mean(values, axes, correction=0)
         local = torch.cat([mean, var, mean.new_tensor([x.numel() // x.shape[1]])])
-        ranks = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-        dist.all_gather(ranks, local)
+        ranks = [local]
+        if _several_ranks():
+            ranks = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+            dist.all_gather(ranks, local)
         means, variances, counts = torch.stack(ranks).double().split([len(mean), len(mean), 1], dim=1)
         total = counts.sum()
         grand = (means * counts).sum(0) / total
@@ -40,7 +42,8 @@ class _CrossRankNorm(torch.autograd.Function):
         g, centred = grad.float(), (x.float() - mean.view(shape)) * scale.view(shape)
         bias_grad, weight_grad = g.sum(axes), (g * centred).sum(axes)
         sums = torch.stack([bias_grad, weight_grad])
-        dist.all_reduce(sums)
+        if _several_ranks():
+            dist.all_reduce(sums)
         sums = sums / total
         dx = (g - sums[0].view(shape) - centred * sums[1].view(shape)) * (scale * weight).view(shape)
         return dx.to(x.dtype), weight_grad.to(weight.dtype), bias_grad.to(weight.dtype), None
@@ -51,12 +54,16 @@ def _axes(x: Tensor) -> tuple[list[int], list[int]]:
     return [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
 
 
+# beyond it torch's CPU kernel, which adds up a channel in one float32 number, is off by more than a thousandth
+CPU_VOXELS = 2**20
+
+
 def _several_ranks() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def cross_rank_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise (B, C, *S) by the statistics of all ranks of the initialised process group.
+    """Normalise (B, C, *S) by the statistics of all ranks of the process group, or of this process if there is none.
 
     `torch.nn.SyncBatchNorm` does so on GPUs alone, and wants at least two voxels on every rank.
 
@@ -142,7 +149,7 @@ class FeatureNorm(nn.Module):
 
     @torch.jit.unused
     def _train(self, x: Tensor) -> Tensor:
-        if _several_ranks():
+        if _several_ranks() or (x.device.type == "cpu" and x.numel() // x.shape[1] > CPU_VOXELS):
             out, mean, var = cross_rank_batch_norm(x, self.weight, self.bias, self.eps)
             self._track(mean, var)
             return out
@@ -176,7 +183,7 @@ class CrossRankBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Args: input: (B, C, *S). Returns: the same shape."""
         if not self.training or not _several_ranks():
             return super().forward(input)
-        weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight  # type: ignore[arg-type]
+        weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
         bias = torch.zeros_like(weight) if self.bias is None else self.bias
         out, mean, var = cross_rank_batch_norm(input, weight, bias, self.eps)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:

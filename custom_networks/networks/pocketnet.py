@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from monai.data.meta_tensor import MetaTensor
 from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from monai.utils import ensure_tuple_rep
 from torch import nn
 from torch.nn import functional
+
+from custom_networks.networks.base import Network
 
 BLOCKS = ("residual", "dense", "plain")
 
@@ -141,7 +142,7 @@ class PocketBlock(nn.Module):
         return self.act2(second)
 
 
-class PocketNet(nn.Module):
+class PocketNet(Network):
     """Encoder-decoder whose feature count does not grow with depth (PocketNet cervix paper, Network architecture).
 
     The input may have any size: it is padded at the end of each axis, by replication, to the next multiple of the
@@ -236,8 +237,6 @@ class PocketNet(nn.Module):
             first, then those of each level below, smaller by the strides (its padding not cropped when S is not a
             multiple of the strides).
         """
-        if not torch.jit.is_scripting() and isinstance(x, MetaTensor):
-            x = x.as_tensor()
         size = x.shape[2:]
         pad: list[int] = []
         for i in range(len(self.multiple)):

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from custom_networks.networks.base import Network
 
-class TwoStagePocketNet(nn.Module):
+
+class TwoStagePocketNet(Network):
     """The organ network and the tumour network of the two-stage segmentation (PocketNet cervix paper, Figure 3).
 
     What it computes depends on the channels it is given, so that training, validation and inference share one
@@ -40,6 +42,10 @@ class TwoStagePocketNet(nn.Module):
         self.organ.train(mode and self.train_organ)
         return self
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Both networks: `TwoStageInferer` calls each by itself."""
+        return [self.organ, self.tumor]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment a window.
 
@@ -47,21 +53,29 @@ class TwoStagePocketNet(nn.Module):
             x: image (B, C, *S), or image and organ mask (B, C + 1, *S).
 
         Returns:
-            Of an image, scores (B, 3, *S) of background, organ without tumour, and tumour: the logarithms of their
-            probabilities, the tumour's being zero outside the organ mask. Of an image with organ mask, the tumour
-            network's output: logits (B, 2, *S), in training a list of them if it has deep supervision.
+            Of an image, scores (B, 3, *S) of background, organ without tumour, and tumour. Their argmax is the organ's
+            decision and, inside the organ, the tumour's: that of `TwoStageInferer(largest_component=False)` on a volume
+            of one window. They are no logarithms of probabilities: multiplied probabilities would give background where
+            organ and tumour are both at 0.55. Of an image with organ mask, the tumour network's output: logits
+            (B, 2, *S), in training a list of them if it has deep supervision.
         """
         if x.shape[1] == self.image_channels + 1:
             return self.tumor(x)
-        organ = functional.softmax(self.organ(x).float(), dim=1)
-        mask = (organ[:, 1:2] > organ[:, 0:1]).to(x.dtype)
-        tumor = functional.softmax(self.tumor(torch.cat([x, mask], dim=1)).float(), dim=1)[:, 1:2] * mask
-        probabilities = torch.cat([organ[:, 0:1], organ[:, 1:2] * (1 - tumor), organ[:, 1:2] * tumor], dim=1)
-        return probabilities.clamp_min(1e-7).log()
+        organ = self.organ(x).float()
+        background, both = organ[:, 0:1], organ[:, 1:2]
+        inside = (both > background).to(x.dtype)
+        tumor = self.tumor(torch.cat([x, inside], dim=1)).float()
+        margin = tumor[:, 1:2] - tumor[:, 0:1]
+        # the better part of the organ keeps the organ's score, so that background wins exactly where it won in stage 1
+        return torch.cat([background, both - functional.relu(margin), both - functional.relu(-margin)], dim=1)
 
 
-class MeanEnsemble(nn.Module):
+class MeanEnsemble(Network):
     """Networks of several folds as one: the logarithm of the mean of their softmax (decision P17).
+
+    MONAI's `MeanEnsembled` averages whole volumes that an `EnsembleEvaluator` has predicted one network after the other:
+    five times all classes at full size. This one averages each window, so that the inferers here, which keep no class
+    scores of a whole volume, and every client that takes one network can use it.
 
     Args:
         networks: one network per fold, with equal inputs and outputs.

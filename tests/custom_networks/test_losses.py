@@ -9,7 +9,7 @@ from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import nn
 
 from custom_networks import ParameterNormLoss
-from custom_networks.losses import ChunkedDiceCELoss
+from custom_networks.losses import GPU_SHARE, ChunkedDiceCELoss, _chunk_for
 
 PEAK = """
 import resource, sys, torch
@@ -50,6 +50,30 @@ def test_value_and_gradient_are_monais(options: dict[str, float | bool], channel
     (2.5 * value).backward()
     (2.5 * expected).backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_value_is_that_of_float64_at_two_million_voxels() -> None:
+    """One float32 cell per class would be off by percents."""
+    torch.manual_seed(0)
+    scores = torch.randn(1, 3, 112, 128, 128)
+    label = (torch.rand(1, 1, 112, 128, 128) < 0.02).float()
+    exact = DiceCELoss(to_onehot_y=True, softmax=True)(scores.double(), label).item()
+    for chunk in (None, 112 * 128 * 128):
+        assert ChunkedDiceCELoss(chunk_voxels=chunk)(scores, label).item() == pytest.approx(exact, rel=1e-5)
+
+
+def test_a_chunk_fits_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Card:
+        total_memory = 24 * 2**30
+
+    class OnCard:
+        shape, device = (2, 105, 10), torch.device("cuda")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
+    voxels = _chunk_for(OnCard())  # type: ignore[arg-type]
+    assert voxels == 479_349
+    assert voxels * 4 * 2 * 105 <= Card.total_memory / GPU_SHARE
+    assert _chunk_for(torch.zeros(2, 105, 10)) == 2**16
 
 
 def test_half_precision_scores_keep_their_type() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,12 @@ def test_onnx_equals_eager(tmp_path: Path) -> None:
         np.testing.assert_allclose(out, network(x).numpy(), rtol=1e-3, atol=1e-4)
 
 
+def test_one_graph_under_torch_compile(graphs: Callable[[nn.Module, torch.Tensor], int]) -> None:
+    network = GynBTNet(variant="tiny", out_channels=2, strides=(2, 2)).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    assert graphs(network, torch.rand(2, 1, 8, 8, 8)) == 1
+    assert graphs(network.eval(), torch.rand(1, 1, 8, 8, 8)) == 1
+
+
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_checkpointing_changes_nothing_but_memory(norm: str) -> None:
     torch.manual_seed(0)
@@ -136,6 +143,23 @@ def test_encoder_keys_do_not_depend_on_norm_but_for_running_statistics() -> None
         keys = {norm: set(GynBTEncoder(1, [4, 8], 2, (2,), norm).state_dict()) for norm in ("instance", "batch")}
     assert keys["instance"] < keys["batch"]
     assert all(key.rsplit(".")[-1].startswith("running_") for key in keys["batch"] - keys["instance"])
+
+
+def test_strides_per_axis_are_those_of_the_published_network(tmp_path: Path) -> None:
+    network = GynBTNet(variant="tiny", out_channels=3, strides=[2, 2, 2, 2, [2, 1, 1]]).eval()
+    plain = GynBTNet(variant="tiny", out_channels=3)
+    assert {k: v.shape for k, v in network.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}
+    x = torch.randn(1, 1, 64, 48, 32)
+    with torch.no_grad():
+        assert [tuple(f.shape[2:]) for f in network.encoder(x)][-2:] == [(4, 3, 2), (2, 3, 2)]
+        torch.testing.assert_close(torch.jit.script(network)(x), network(x))
+    assert [tuple(head.shape[2:]) for head in network.train()(x)][-1] == (4, 3, 2)
+    for stride in ([2, 1], [2, 0, 1], 0):
+        with pytest.raises(ValueError, match="neither a number nor three"):
+            GynBTNet(variant="tiny", strides=[2, 2, 2, 2, stride])
+    encoder = GynBTEncoder(1, [4, 8], 1, ([2, 1, 1],), "batch")
+    with pytest.raises(ValueError, match="same along every axis"):
+        encoder(torch.randn(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 4, 4, dtype=torch.bool))
 
 
 def test_strides_must_fit_widths() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from custom_networks.networks.encoder import GynBTEncoder
@@ -47,6 +48,42 @@ def test_instance_and_batch_norm_are_torchs() -> None:
     torch.testing.assert_close(batch.running_var, reference.running_var)
     batch.eval(), reference.eval()
     torch.testing.assert_close(batch(x), reference(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_instance_norm_keeps_layout_and_type_and_no_float32_copy(batch: int, channels_last: bool) -> None:
+    torch.manual_seed(0)
+    norm = FeatureNorm(4)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x = torch.randn(batch, 4, 6, 7, 8) * torch.arange(1, batch + 1).view(-1, 1, 1, 1, 1) + 3
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last_3d)
+    expected = F.instance_norm(x, weight=norm.weight, bias=norm.bias)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-4, atol=1e-5)
+    kept: list[torch.Tensor] = []
+    half = x.bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):  # type: ignore[func-returns-value]
+            out = norm(half)
+        out.sum().backward()
+    torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)
+    assert out.dtype == torch.bfloat16
+    assert out.is_contiguous(memory_format=torch.channels_last_3d) == channels_last
+    assert half.grad is not None
+    assert {t.dtype for t in kept if t.ndim == 5} == {torch.bfloat16}
+
+
+def test_statistics_of_millions_of_rows_are_those_of_float64() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(1_200_000, 2) * torch.tensor([1.0, 0.1]) + torch.tensor([10.0, -3.0])
+    norm = FeatureNorm(2, "batch", momentum=1.0)
+    out = norm.rows(rows)
+    exact = rows.double()
+    torch.testing.assert_close(norm.running_mean, exact.mean(0).float(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(norm.running_var, exact.var(0).float(), rtol=1e-4, atol=0)
+    spread = (exact.var(0, correction=0) + norm.eps).sqrt()
+    torch.testing.assert_close(out, ((exact - exact.mean(0)) / spread).float(), rtol=0, atol=1e-3)
 
 
 def test_rows_are_normalised_together() -> None:

@@ -1,8 +1,11 @@
 import pytest
 import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 
 from custom_networks import PocketNet
+from custom_networks.networks.pocketnet import PocketBlock
 
 ANISOTROPIC = {"kernel_sizes": [(3, 3, 1), (3, 3, 1), 3, 3], "strides": [(2, 2, 1), (2, 2, 1), 2]}
 
@@ -29,6 +32,51 @@ def test_parameter_count_of_the_shipped_network():
 def test_any_input_size_and_every_block(block, size):
     network = PocketNet(block=block, features=4, **ANISOTROPIC).eval()
     assert network(torch.randn(2, 1, *size)).shape == (2, 2, *size)
+
+
+def joined(conv, *maps):
+    """What a convolution of parts computes, as one convolution of their concatenation."""
+    weight = torch.cat([part.weight for part in conv.parts], dim=1)
+    stride, padding = conv.parts[0].stride, conv.parts[0].padding
+    return functional.conv3d(torch.cat(maps, 1), weight, None, stride, padding)
+
+
+@pytest.mark.parametrize("channels", [[3, 4], [4]])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 1)])
+def test_blocks_are_those_of_the_paper(channels, stride):
+    """Figure 2's dense block, the text's residual one, and the plain one, written out."""
+    torch.manual_seed(0)
+    arguments = (3, channels, 4, (3, 3, 3), stride)
+    maps = [torch.randn(2, n, 6, 5, 4) for n in channels]
+    for kind in ("dense", "residual", "plain"):
+        block = PocketBlock(*arguments, kind, "instance", "relu")
+        first = functional.relu(functional.instance_norm(joined(block.conv1, *maps)))
+        if kind == "dense":
+            # every layer is fed with the outputs of all before it, and a 1x1x1 convolution fuses them
+            projected = joined(block.shortcut, *maps)
+            second = functional.relu(functional.instance_norm(joined(block.conv2, projected, first)))
+            expected = joined(block.fuse, projected, first, second)
+        else:
+            total = functional.instance_norm(joined(block.conv2, first))
+            if kind == "residual":
+                alike = channels == [4] and stride == (1, 1, 1)
+                total = total + (maps[0] if alike else joined(block.shortcut, *maps))
+            expected = functional.relu(total)
+        torch.testing.assert_close(block([m.clone() for m in maps]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", ["residual", "dense", "plain"])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_is_made_and_run_without_memory(block, channels_last):
+    with FakeTensorMode():
+        network = PocketNet(block=block, deep_supervision=2, channels_last=channels_last)
+        assert network(torch.zeros(2, 1, 256, 256, 32))[0].shape == (2, 2, 256, 256, 32)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_one_graph_under_torch_compile(training, graphs):
+    network = PocketNet(features=2, levels=3, deep_supervision=1).train(training)
+    assert graphs(network, torch.rand(1, 1, 9, 8, 8)) == 1
 
 
 def test_two_dimensional():

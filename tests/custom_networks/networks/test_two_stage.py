@@ -83,11 +83,51 @@ def pockets() -> TwoStagePocketNet:
     return TwoStagePocketNet(PocketNet(features=2, levels=2), PocketNet(in_channels=2, features=2, levels=2))
 
 
-def test_scores_of_a_window_are_log_probabilities_and_respect_the_organ():
-    network = stages()
-    scores = network(scene())
-    torch.testing.assert_close(scores.exp().sum(1), torch.ones(1, 32, 32, 16), rtol=1e-4, atol=1e-4)
-    labels = scores.argmax(1)[0]
+def test_organ_and_tumour_at_fifty_five_percent_are_tumour():
+    organ, tumor = (constant(0.55) for _ in range(2))
+    network = TwoStagePocketNet(organ, tumor).eval()
+    x = torch.zeros(1, 1, 4, 4, 4)
+    assert (network(x).argmax(1) == 2).all()
+    assert (TwoStageInferer(roi_size=(4, 4, 4))(x, network).argmax(1) == 2).all()
+
+
+def constant(probability: float) -> nn.Module:
+    """A network of one bias: the same foreground probability everywhere."""
+
+    class Constant(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            score = torch.full_like(x[:, :1], probability).logit() / 2
+            return torch.cat([-score, score], dim=1)
+
+    return Constant()
+
+
+def random_stages() -> TwoStagePocketNet:
+    """Two networks that find all three classes in noise."""
+    torch.manual_seed(0)
+    organ, tumor = (PocketNet(in_channels=n, features=4, levels=2, norm="instance") for n in (1, 2))
+    for network in (organ, tumor):
+        nn.init.normal_(network.head.weight)
+    return TwoStagePocketNet(organ, tumor).eval()
+
+
+def test_exported_network_gives_the_inferers_labels(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    network, x = random_stages(), torch.randn(2, 1, 16, 16, 8)
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+        labels = TwoStageInferer(roi_size=(16, 16, 8), largest_component=False)(x, network).argmax(1)
+        assert labels.unique().tolist() == [0, 1, 2]
+        assert torch.equal(network(x).argmax(1), labels)
+        assert torch.equal(torch.jit.script(network)(x).argmax(1), labels)
+        torch.onnx.export(network, (x,), str(tmp_path / "model.onnx"), dynamo=True, verbose=False)
+    model = onnx.load(str(tmp_path / "model.onnx"))
+    (scores,) = reference.ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x.numpy()})
+    assert torch.equal(torch.from_numpy(scores).argmax(1), labels)
+
+
+def test_scores_respect_the_organ():
+    labels = stages()(scene()).argmax(1)[0]
     assert (labels[8:11, 8:11, 4:8] == 2).all()
     assert not (labels[0:4] > 0).any()
 
@@ -111,6 +151,14 @@ def test_script_and_flat_state_dict():
     inferer = TwoStageInferer(roi_size=(8, 8, 8))
     assert torch.equal(inferer(x, scripted), inferer(x, network))
     assert {k.split(".")[0] for k in network.state_dict()} == {"organ", "tumor"}
+
+
+def test_one_graph_under_torch_compile(graphs):
+    assert graphs(pockets().eval(), torch.rand(1, 1, 8, 8, 8)) == 1
+    assert graphs(pockets().train(), torch.rand(1, 2, 8, 8, 8)) == 1
+    assert (
+        graphs(MeanEnsemble([PocketNet(features=2, levels=2) for _ in range(2)]).eval(), torch.rand(1, 1, 8, 8, 8)) == 1
+    )
 
 
 def test_ensemble_averages_the_softmax():
