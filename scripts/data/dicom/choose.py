@@ -7,21 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.core.dicom.dataset import silent_dicom
-from scripts.core.dicom.rtstruct import Roi, Structures, read_rtstruct
-from scripts.core.dicom.seg import read_seg
 from scripts.data.dicom.convert import TABLE_HINT, Conversion, LabelSource
 from scripts.data.dicom.labels import LabelRule
 from scripts.data.dicom.outcome import LEFT_OUT, ImportOutcome, refused
 from scripts.data.dicom.patients import doubts, identity_of
-from scripts.data.dicom.patterns import matches
 from scripts.data.dicom.pseudonyms import PseudonymTable
-from scripts.data.dicom.scan import NOT_IMAGES, Header, Series, Tree, parallel, unwanted
+from scripts.data.dicom.scan import NOT_IMAGES, Series, Tree, unwanted
+from scripts.data.dicom.structures import Drawn, belonging, read_structures
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to take from a tree; see `import_dicom` for the meaning of each."""
+    """What to take from a tree; see `import_dicom` for the meaning of each, `each` for `--patients each`."""
 
     rules: tuple[LabelRule, ...]
     modality: str
@@ -67,15 +64,20 @@ def choose_cases(
                 "unpack it (the pseudonym table has its path) and import again",
             )
         )
-    structures, faults = _structures(tree, wanted, table, workers) if wanted.rules else ([], [])
-    outcomes += faults
+    found = read_structures(tree, wanted.structure_set, workers) if wanted.rules else []
+    structures = [one for one in found if not one.fault]
+    for one in found:
+        if one.fault:
+            outcomes.append(
+                refused(table.file(one.header.file), "", one.fault, f"{one.remedy}; the pseudonym table has its path")
+            )
     pseudonyms = table.names([identity_of(series.headers[0]) for series in chosen])
     doubtful = doubts(pseudonyms, pseudonyms)
     conversions = []
     undrawn = elsewhere = 0
     for series in chosen:
-        mine, notes = _belonging(series, structures, chosen, tree)
-        rois = [f"#{roi.number} rgb{roi.colour} {roi.name}" for one in mine for roi in one.structures.rois]
+        mine, notes = belonging(series, structures, chosen, tree)
+        rois = [f"#{roi.number} rgb{roi.colour} {roi.name}" for one in mine for roi in (*one.rois, *one.elsewhere)]
         table.describe(
             series.key, folder=str(series.files[0].parent), description=series["SeriesDescription"], rois=rois
         )
@@ -87,28 +89,11 @@ def choose_cases(
         identity = identity_of(series.headers[0])
         patient = pseudonyms[identity]
         case = table.case(identity, series["StudyInstanceUID"], series.key)
-        if series.clashes:
-            outcomes.append(
-                refused(case, patient, "different images share one SOPInstanceUID", "export the series again")
-            )
+        unusable = _unusable(series, wanted.each)
+        if unusable:
+            outcomes.append(refused(case, patient, *unusable))
             continue
-        if not identity.known:
-            if not wanted.each:
-                outcomes.append(
-                    refused(
-                        case,
-                        patient,
-                        "it says nothing of whose it is (no patient id, or one that stands for all)",
-                        "export it with pseudonyms, or pass --patients each if every study is of another patient",
-                    )
-                )
-                continue
-            notes.append("it has no patient identity and was taken for a patient of its own")
-        notes += doubtful.get(identity, [])
-        if series.separated:
-            notes.append(f"its series mixes images that differ in {', '.join(series.separated)} and was separated")
-        if series.duplicates:
-            notes.append(f"{series.duplicates} duplicate files were left out")
+        notes += [*_notes(series), *doubtful.get(identity, [])]
         sources = _sources(case, patient, mine, wanted, notes)
         if isinstance(sources, ImportOutcome):
             outcomes.append(sources)
@@ -135,6 +120,29 @@ def choose_cases(
     return conversions, outcomes
 
 
+def _unusable(series: Series, each: bool) -> tuple[str, str] | None:
+    """What is wrong with a series that its headers show, and what to do."""
+    if series.clashes:
+        return "different images share one SOPInstanceUID", "export the series again"
+    if not each and not identity_of(series.headers[0]).known:
+        return (
+            "it says nothing of whose it is (no patient id, or one that stands for all)",
+            "export it with pseudonyms, or pass --patients each if every study is of another patient",
+        )
+    return None
+
+
+def _notes(series: Series) -> list[str]:
+    notes = []
+    if not identity_of(series.headers[0]).known:
+        notes.append("it has no patient identity and was taken for a patient of its own")
+    if series.separated:
+        notes.append(f"its series mixes images that differ in {', '.join(series.separated)} and was separated")
+    if series.duplicates:
+        notes.append(f"{series.duplicates} duplicate files were left out")
+    return notes
+
+
 def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Series], list[ImportOutcome]]:
     chosen, reasons = [], Counter[str]()
     for series in tree.series.values():
@@ -154,95 +162,12 @@ def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Ser
     return chosen, outcomes
 
 
-def _read(header: Header) -> Structures | None:
-    try:
-        with silent_dicom():
-            found = (read_seg if header["Modality"].upper() == "SEG" else read_rtstruct)(header.file)
-    except Exception:  # told by the caller without the text, which may hold header values
-        return None
-    for roi in found.rois:
-        # workers read the points again: all contours of a cohort at once would fill the memory
-        roi.contours = []
-    return found
-
-
-def _structures(
-    tree: Tree, wanted: Wanted, table: PseudonymTable, workers: int
-) -> tuple[list[Structures], list[ImportOutcome]]:
-    headers = [h for s in tree.series.values() if s["Modality"].upper() in NOT_IMAGES for h in s.headers]
-    if wanted.structure_set:
-        headers = [
-            h for h in headers if matches(wanted.structure_set, h["StructureSetLabel"] + "\n" + h["SeriesDescription"])
-        ]
-    structures, outcomes = [], []
-    images = {h["SOPInstanceUID"] for s in tree.series.values() for h in s.headers}
-    for header, found in zip(headers, parallel(_read, headers, workers, "structure sets"), strict=True):
-        name = table.file(header.file)
-        if found is None:
-            outcomes.append(
-                refused(
-                    name, "", "the RTSTRUCT or SEG cannot be read", "export it again; the pseudonym table has its path"
-                )
-            )
-        elif (found.series or found.images) and not (found.series & tree.uids or found.images & images):
-            outcomes.append(
-                refused(
-                    name,
-                    "",
-                    "it was drawn on a series that is not in the folder",
-                    "export that series with it; the pseudonym table has its path",
-                )
-            )
-        else:
-            structures.append(found)
-    return structures, outcomes
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A structure set that refers to a series: ROIs that lie in the series' frame of reference, and the other ones."""
-
-    structures: Structures
-    rois: tuple[Roi, ...]
-    elsewhere: tuple[Roi, ...]
-
-
-def _belonging(
-    series: Series, structures: Sequence[Structures], chosen: Sequence[Series], tree: Tree
-) -> tuple[list[Drawn], list[str]]:
-    """Structure sets drawn on a series: by its uid, else by its images, else by a frame of reference of its own."""
-    images = {header["SOPInstanceUID"] for header in series.headers}
-    frame = series["FrameOfReferenceUID"]
-    mine: list[Drawn] = []
-    notes: list[str] = []
-    for one in structures:
-        named = one.series & tree.uids
-        here = bool(one.images & images)
-        # of series that share a uid it belongs to those whose images it names
-        if (series.uid in named and (here or not series.separated or not one.images)) or (not named and here):
-            if one.series <= {series.uid} and one.images - images and not series.separated:
-                notes.append(f"{len(one.images - images)} images that its contours were drawn on are not in the folder")
-        elif not one.series and not one.images and frame and frame in one.frames:
-            if sum(other["FrameOfReferenceUID"] == frame for other in chosen) > 1:
-                continue
-            notes.append("its structure set was found through the frame of reference alone")
-        else:
-            continue
-        # contours on its own images are its own, even where software wrote another frame of reference beside them
-        placed = [not (roi.frame and frame) or roi.frame == frame or bool(roi.images & images) for roi in one.rois]
-        rois = [roi for roi, there in zip(one.rois, placed, strict=True) if there]
-        if any(roi.frame and frame and roi.frame != frame for roi in rois):
-            notes.append("its structure set names another frame of reference")
-        mine.append(Drawn(one, tuple(rois), tuple(roi for roi in one.rois if roi not in rois)))
-    return mine, notes
-
-
 def _sources(
     case: str, patient: str, mine: Sequence[Drawn], wanted: Wanted, notes: list[str]
 ) -> list[LabelSource] | ImportOutcome:
     sources: list[LabelSource] = []
     for rule in wanted.rules:
-        matching = [(one.structures, [roi for roi in one.rois if rule.matches(roi)]) for one in mine]
+        matching = [(one.content, [roi for roi in one.rois if rule.matches(roi)]) for one in mine]
         matching = [(one, rois) for one, rois in matching if rois]
         if len(matching) > 1:
             return refused(

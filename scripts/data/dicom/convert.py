@@ -123,21 +123,48 @@ def _label_map(conversion: Conversion, volume: SeriesVolume, notes: list[str]) -
     return label
 
 
-def _masks(case: str, source: LabelSource, volume: SeriesVolume) -> Sequence[Mask]:
+def _masks(case: str, source: LabelSource, volume: SeriesVolume) -> list[Mask]:
     columns, rows, slices = volume.array.shape
-    shape = (columns, rows, slices)
-    if source.seg:
-        return [segment_to_mask(case, source.file, number, volume.affine, shape) for number in source.numbers]
+    return roi_masks(case, source.file, source.seg, source.numbers, volume.affine, (columns, rows, slices))
+
+
+def roi_masks(
+    case: str,
+    file: Path,
+    seg: bool,
+    numbers: Sequence[int],
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+) -> list[Mask]:
+    """ROIs of one structure set on an image's grid.
+
+    Args:
+        case: the case's name, for messages.
+        file: the RTSTRUCT or SEG.
+        seg: whether it is a SEG.
+        numbers: ROINumbers or segment numbers.
+        affine: 4x4 matrix of the image from (column, row, slice) index to LPS+ mm.
+        shape: columns, rows, slices.
+
+    Returns:
+        A mask per number.
+
+    Raises:
+        CaseError: the file cannot be read, or does not fit the image.
+    """
+    if seg:
+        return [segment_to_mask(case, file, number, affine, shape) for number in numbers]
     try:
-        rois = {roi.number: roi for roi in read_rtstruct(source.file).rois}
+        rois = {roi.number: roi for roi in read_rtstruct(file).rois}
     except Exception as error:
         raise CaseError(
             case, f"its RTSTRUCT cannot be read ({type(error).__name__})", "export the RTSTRUCT again"
         ) from None
     masks = []
-    for number in source.numbers:
-        mask = contours_to_mask(case, rois[number].contours, volume.affine, shape, rois[number].even_odd)
-        if rois[number].ignored:
-            mask.notes.append(f"{rois[number].ignored} contours that are points, open or unreadable were left out")
+    for number in numbers:
+        roi = rois[number]
+        mask = contours_to_mask(case, roi.contours, affine, shape, roi.even_odd)
+        if roi.ignored:
+            mask.notes.append(f"{roi.ignored} contours that are points, open or unreadable were left out")
         masks.append(mask)
     return masks

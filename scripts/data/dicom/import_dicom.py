@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fire.decorators import SetParseFn
+
 from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, add_cases, existing, write_datalist
 from scripts.data.dicom.choose import Wanted, choose_cases
@@ -16,8 +18,11 @@ from scripts.data.dicom.pseudonyms import PseudonymTable
 from scripts.data.dicom.scan import parallel, scan_tree
 
 MODALITIES = ("MR", "CT")
+PATIENTS = ("named", "each")
 
 
+# as text: what the command line would make of it has lost labels that were given twice
+@SetParseFn(str, "labels")
 def import_dicom(
     dicom_dir: str,
     output_dir: str,
@@ -27,15 +32,18 @@ def import_dicom(
     structure_set: str = "",
     min_slices: int = 8,
     allow_missing: bool = False,
+    patients: str = "named",
     name: str = "",
     table: str = "",
     workers: int = 2,
 ) -> int:
     """Turn a folder tree of DICOM into NIfTI images, label maps and a datalist that every bundle reads.
 
-    Series are found by SeriesInstanceUID, wherever their files lie. Scouts, PET, registrations, short series and
-    duplicate files are left out. A series whose slices do not form a regular stack, or whose contours do not fit, is
-    refused with its reason; the rest goes on. Everything is told in `import_report.csv`.
+    Series are found by SeriesInstanceUID, wherever their files lie, and separated where images of one differ in echo,
+    kernel, orientation, frame of reference or patient. Scouts, PET, registrations, short series and duplicate files are
+    left out. A series whose slices do not form a regular stack, or whose contours do not fit, is refused with its
+    reason; the rest goes on. Everything is told in `import_report.csv`. A datalist that is there is added to: who has a
+    fold or is held out keeps that place.
 
     Names, ids, dates, descriptions, ROI names and paths of the export stay in the pseudonym table, a separate file that
     only its owner can read. The next import with the same table gives the same patients the same names.
@@ -45,8 +53,7 @@ def import_dicom(
 
     Args:
         dicom_dir: folder of the export.
-        output_dir: folder of the data set: `images/`, `labels/`, `datalist.json`, `import_report.csv`. One run writes
-            one datalist.
+        output_dir: folder of the data set: `images/`, `labels/`, `datalist.json`, `import_report.csv`.
         labels: label names to ROIs, in the order of the label values 1, 2, …; where ROIs overlap, the later label
             wins. An ROI is chosen by a regular expression for its name (upper and lower case alike), by its number,
             `'#2'`, or by its display colour, `'rgb(0,235,235)'`; a list of these takes all that match. Without labels,
@@ -56,6 +63,8 @@ def import_dicom(
         structure_set: regular expression that the structure set's label or description must contain.
         min_slices: series with fewer slices are left out.
         allow_missing: import cases that lack some of the labels.
+        patients: `named` refuses images without patient id and name, or with one that stands for all, such as ANON;
+            `each` takes every study of these for a patient of its own.
         name: name of the data set in the datalist; default the output folder's.
         table: file of the pseudonym table, outside `output_dir`; default `OUTPUT_DIR_pseudonyms.json` beside it.
         workers: processes.
@@ -75,6 +84,7 @@ def import_dicom(
         checked_pattern("--structure_set", structure_set),
         whole("--min_slices", min_slices),
         bool(allow_missing),
+        each=_each(patients),
     )
     named = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
     existing(output / "datalist.json", named, wanted.modality)
@@ -137,6 +147,12 @@ def import_tree(
         ) from None
     # the order of the pseudonyms, since that of the identities they stand for says something about them
     return sorted(parallel(convert, conversions, workers, "cases") + outcomes, key=lambda one: (not one.case, one.case))
+
+
+def _each(patients: object) -> bool:
+    if patients not in PATIENTS:
+        raise CaseError("--patients", f"'{patients}' is not supported", f"choose one of {', '.join(PATIENTS)}")
+    return patients == "each"
 
 
 def whole(option: str, value: object) -> int:
