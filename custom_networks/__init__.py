@@ -17,8 +17,16 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         read_datalist,
         safe_name,
     )
+    from custom_networks.engines import (
+        MixedPrecisionEvaluator,
+        MixedPrecisionTrainer,
+        choose_fastest_kernels,
+        mixed_precision_dtype,
+        share_batch,
+        validation_subset,
+    )
     from custom_networks.errors import CaseError, report_case_errors
-    from custom_networks.handlers import ResumeTraining
+    from custom_networks.handlers import BestModelSaver, ClipGradient, StopAtNaN, ValidateRegularly
     from custom_networks.inferers import LabelMapInferer, TwoStageInferer
     from custom_networks.losses import ChunkedDiceCELoss, MaskedReconstructionLoss, ParameterNormLoss
     from custom_networks.metrics import SurfaceMetric, surface_metrics
@@ -30,6 +38,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.pocketnet import PocketNet
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
     from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
+    from custom_networks.resume import ResumeTraining
     from custom_networks.settings import check_settings, read_settings
     from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
@@ -53,7 +62,17 @@ _HOME = {
     "safe_name": "datalist",
     "CaseError": "errors",
     "report_case_errors": "errors",
-    "ResumeTraining": "handlers",
+    "MixedPrecisionEvaluator": "engines",
+    "MixedPrecisionTrainer": "engines",
+    "choose_fastest_kernels": "engines",
+    "mixed_precision_dtype": "engines",
+    "share_batch": "engines",
+    "validation_subset": "engines",
+    "BestModelSaver": "handlers",
+    "ClipGradient": "handlers",
+    "StopAtNaN": "handlers",
+    "ValidateRegularly": "handlers",
+    "ResumeTraining": "resume",
     "LabelMapInferer": "inferers",
     "TwoStageInferer": "inferers",
     "ChunkedDiceCELoss": "losses",

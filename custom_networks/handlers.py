@@ -1,157 +1,155 @@
-"""Training that can be killed at any moment and goes on as if nothing had happened."""
+"""Handlers of a training: where it stops, what its steps are held to, when it validates, which model it keeps."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
-import random
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data.dataloader import set_rnd
-from monai.engines import Workflow
-from monai.handlers import CheckpointSaver, EarlyStopHandler
+from ignite.handlers.checkpoint import BaseSaveHandler
+from monai.handlers import CheckpointSaver, ValidationHandler
 
-from custom_networks.datalist import case_name
+from custom_networks.checkpoints import BackgroundWriter, process_rank
+from custom_networks.engines import TrainingEvents
 from custom_networks.errors import CaseError
 
-logger = logging.getLogger(__name__)
+
+class StopAtNaN:
+    """Handler that ends a training whose loss or weights are no longer numbers. Attach it before all that save.
+
+    With a loss scale (float16) a loss that overflows is passed over while the scale can still fall, as the scaler skips
+    that step.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a `MixedPrecisionTrainer`."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._check_loss)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._check_weights)
+
+    def _check_loss(self, engine: Any) -> None:
+        loss = float(engine.state.output["loss"])
+        if math.isfinite(loss) or (engine.scaler.is_enabled() and engine.scaler.get_scale() > 1):
+            return
+        raise self._error(engine, f"the loss became {loss}")
+
+    def _check_weights(self, engine: Any) -> None:
+        if not all(bool(torch.isfinite(weight).all()) for weight in engine.network.parameters()):
+            raise self._error(engine, "the weights became infinite or NaN")
+
+    def _error(self, engine: Any, what: str) -> CaseError:
+        place = (engine.state.iteration - 1) % engine.state.epoch_length + 1
+        return CaseError(
+            "training",
+            f"{what} in epoch {engine.state.epoch}, iteration {place}; what was saved before is unharmed",
+            "lower --learning_rate, or try --amp False, and check the images' intensities",
+        )
 
 
-class ResumeTraining:
-    """Handler that writes the whole state of a training after each epoch and takes it up again.
+class ClipGradient:
+    """Handler that shortens the gradient of a step to at most a given length.
 
-    Randomness is a function of seed, epoch and rank alone: every epoch starts by seeding Python, numpy, torch and the
-    transforms, so the random state need not be stored and an epoch that was cut short is repeated exactly. The file
-    is replaced atomically. Attach it last: what the other handlers do at the end of an epoch is then in the file.
-
-    A file written with other training cases is refused: a second fold in the same folder would start from weights that
-    saw its validation cases, or end at once.
+    The length before, over all parameters of the optimizer, is `engine.state.gradient_norm`; its mean over an epoch is
+    the metric `gradient_norm`. Attach it before the handlers that print metrics.
 
     Args:
-        path: the file; it is apart from `model.pt`, which stays the flat state dict of the best model.
-        state: objects with `state_dict` and `load_state_dict`, by name: network, optimizer, scheduler.
-        seed: of the training.
-        evaluator: engine whose best metric is kept, with its key metric's CheckpointSaver in `saver`.
-        saver: the CheckpointSaver of the best model, so that a worse model does not replace it after resuming.
-        resume: False starts anew and overwrites the file.
-        interval: epochs between two writes; the last epoch is always written.
-        early_stop: its patience goes on being counted, and a training that it has ended stays ended.
+        max_norm: 2-norm that is kept.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+        self._norms: list[torch.Tensor] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a `MixedPrecisionTrainer`."""
+        engine.add_event_handler(TrainingEvents.GRADIENTS_READY, self._clip)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _clip(self, engine: Any) -> None:
+        weights = [weight for group in engine.optimizer.param_groups for weight in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.max_norm)
+        engine.state.gradient_norm = norm
+        self._norms.append(norm)
+
+    def _report(self, engine: Engine) -> None:
+        norms, self._norms = self._norms, []
+        if norms:
+            # steps that overflowed in float16 were skipped
+            measured = torch.stack(norms)
+            engine.state.metrics["gradient_norm"] = float(measured[measured.isfinite()].mean())
+
+
+class ValidateRegularly(ValidationHandler):
+    """MONAI's `ValidationHandler` by epochs that also validates after the last one, whatever the interval.
+
+    Args:
+        interval: epochs between two validations.
+        validator: the evaluator.
+    """
+
+    def __init__(self, interval: int, validator: Any) -> None:
+        super().__init__(interval=interval, validator=validator)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+
+        def due(engine: Engine, epoch: int) -> bool:
+            return epoch % self.interval == 0 or epoch == engine.state.max_epochs
+
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=due), self)
+
+
+class _WholeFile(BaseSaveHandler):
+    """Where ignite's `Checkpoint` puts the best model: one file that is replaced, by the first rank."""
+
+    def __init__(self, path: Path, writer: BackgroundWriter) -> None:
+        self.path, self.writer = path, writer
+
+    def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        if process_rank() == 0:
+            self.writer.write(self.path, checkpoint)
+
+    def remove(self, filename: str) -> None:
+        """Nothing: the next one replaces it."""
+
+
+class BestModelSaver(CheckpointSaver):
+    """MONAI's `CheckpointSaver` of the best model by key metric, written in the background and whole or not at all.
+
+    Args:
+        save_dir: folder.
+        save_dict: the network by any name; the file is its flat state dict.
+        key_metric_filename: the file's name.
+        key_metric_negative_sign: for metrics of which less is better.
     """
 
     def __init__(
         self,
-        path: str | Path,
-        state: dict[str, Any],
-        seed: int = 0,
-        evaluator: Workflow | None = None,
-        saver: CheckpointSaver | None = None,
-        resume: bool = True,
-        interval: int = 1,
-        early_stop: EarlyStopHandler | None = None,
+        save_dir: str,
+        save_dict: dict[str, Any],
+        key_metric_filename: str = "model.pt",
+        key_metric_negative_sign: bool = False,
     ) -> None:
-        self.path = Path(path)
-        self.state = state
-        self.seed = seed
-        # MONAI adds its best metric to ignite's state
-        self.best: Any = None if evaluator is None else evaluator.state
-        self.saver = saver
-        self.resume = resume
-        self.interval = interval
-        self.early_stop = early_stop
+        super().__init__(
+            save_dir,
+            save_dict,
+            save_key_metric=True,
+            key_metric_filename=key_metric_filename,
+            key_metric_negative_sign=key_metric_negative_sign,
+        )
+        self.path = Path(save_dir) / key_metric_filename
+        self.writer = BackgroundWriter()
+        self._checkpoint = cast(Any, self._key_metric_checkpoint)
+        self._checkpoint.save_handler = _WholeFile(self.path, self.writer)
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self._load)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+    @property
+    def saved(self) -> list[Any]:
+        """What ignite remembers of the best one, `priority` and `filename`; empty before the first."""
+        items: list[Any] = self._checkpoint._saved
+        return items
 
-    def _seed(self, engine: Engine) -> None:
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        # epochs and ranks get seeds far apart, within numpy's 32 bits
-        seed = (self.seed + 1_000_003 * engine.state.epoch + 7919 * rank) % (2**32 - 1)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  (third-party transforms draw from it)
-        torch.manual_seed(seed)
-        loader: Any = engine.state.dataloader
-        if hasattr(loader, "dataset"):
-            set_rnd(loader.dataset, seed)
-
-    def _save(self, engine: Engine) -> None:
-        last = engine.state.epoch == engine.state.max_epochs
-        if engine.state.epoch % self.interval and not last:
-            return
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
-            return
-        scaler = getattr(engine, "scaler", None)
-        content: dict[str, Any] = {
-            "epoch": int(engine.state.epoch),
-            "iteration": int(engine.state.iteration),
-            "state": {name: item.state_dict() for name, item in self.state.items()},
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "cases": _digest(engine),
-        }
-        if self.best is not None:
-            # plain floats: numpy's scalars do not pass weights_only
-            content["best_metric"] = float(self.best.best_metric)
-            content["best_epoch"] = int(self.best.best_metric_epoch)
-        if self.saver is not None and self.saver._key_metric_checkpoint is not None:
-            saved: Sequence[Any] = self.saver._key_metric_checkpoint._saved
-            content["saved"] = [(float(item.priority), str(item.filename)) for item in saved]
-        stopper: Any = None if self.early_stop is None else self.early_stop._handler
-        if stopper is not None and stopper.best_score is not None:
-            content["early_stop"] = {"counter": int(stopper.counter), "best_score": float(stopper.best_score)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".tmp")
-        torch.save(content, unfinished)
-        os.replace(unfinished, self.path)
-
-    def _load(self, engine: Engine) -> None:
-        if not self.resume or not self.path.is_file():
-            return
-        try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-            if content.get("cases", "") not in {"", _digest(engine)}:
-                raise ValueError("it was written with other training cases")
-            for name, item in self.state.items():
-                item.load_state_dict(content["state"][name])
-        except Exception as error:
-            raise CaseError(
-                f"resume file {self.path}",
-                f"it does not fit this training ({str(error).splitlines()[0]})",
-                "pass another --output_dir and --ckpt_dir, or --resume False to start anew, or the configuration it was "
-                "written with",
-            ) from error
-        scaler = getattr(engine, "scaler", None)
-        if scaler is not None and content["scaler"]:
-            scaler.load_state_dict(content["scaler"])
-        engine.state.epoch = content["epoch"]
-        engine.state.iteration = content["iteration"]
-        if self.best is not None and "best_metric" in content:
-            self.best.best_metric = content["best_metric"]
-            self.best.best_metric_epoch = content["best_epoch"]
-        if self.saver is not None and content.get("saved"):
-            self.saver.load_state_dict({"_saved": content["saved"]})
-        stopper: Any = None if self.early_stop is None else self.early_stop._handler
-        if stopper is not None and "early_stop" in content:
-            # what was counted, not the settings, which the configuration gives
-            stopper.counter, stopper.best_score = content["early_stop"]["counter"], content["early_stop"]["best_score"]
-            if stopper.counter >= stopper.patience:
-                engine.terminate()
-        logger.info("resumed after epoch %d from %s", content["epoch"], self.path)
-        if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
-            engine.terminate()
-
-
-def _digest(engine: Engine) -> str:
-    """Which cases are trained on, by name, so that a data set may be moved; empty where they have no names."""
-    cases = getattr(getattr(engine.state.dataloader, "dataset", None), "data", None)
-    if not isinstance(cases, Sequence) or not all(isinstance(case, Mapping) for case in cases):
-        return ""
-    names = sorted(case_name(case) for case in cases)
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    def forget(self) -> None:
+        """The next model is the best."""
+        self._checkpoint._saved.clear()
