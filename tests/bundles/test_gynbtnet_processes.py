@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
     "cache_rate": 0.0,
     "tracker": "none",
     "epochs": 1,
-    "val_interval": 99,
+    "checkpoint_epochs": 1,
     "warmup_epochs": 0,
     "iterations": 1,
     "batch_size": 2,
@@ -99,7 +99,8 @@ def _values(stage: str, ranks: int) -> dict[str, Any]:
     else:
         values |= {"pretrained": None, "batch_size": 2 // ranks}
     # float64: the norms divide by deviations of a few voxels, which would blow rounding up
-    values[f"deterministic_transforms#{5 if stage == 'gynbtnet_pretrain' else 6}#dtype"] = (
+    steps = json.loads((REPO / "bundles" / stage / "configs/train.json").read_text())["deterministic_transforms"]
+    values[f"deterministic_transforms#{len(steps) - 1}#dtype"] = (
         "$torch.float64" if len(keys) == 1 else ["$torch.float64", "$torch.uint8"]
     )
     values["network#module" if ranks > 1 else "network"] = "$@network_def.to(@device, torch.float64)"
