@@ -50,7 +50,9 @@ def check_case(
     for key in (label_key, *mask_keys):
         if case.get(key):
             mask = read_label(case[key], name, key)
-            check_mask(name, f"{key} {case[key]}", mask, image, labels if key == label_key else None)
+            check_grid(name, f"{key} {case[key]}", mask, image)
+            if key == label_key and labels is not None:
+                check_values(name, f"{key} {case[key]}", mask[0], labels)
             masks[key] = mask[0]
     if inside is not None and label_key in masks and "organ" in masks:
         outside = int(np.count_nonzero((masks[label_key] == inside[0]) & (masks["organ"] == 0)))
@@ -80,18 +82,17 @@ def check_image(case: str, file: str, image: np.ndarray) -> None:
         raise CaseError(case, f"image {file} is constant", "export it again or leave the case out")
 
 
-def check_mask(case: str, what: str, mask: Volume, image: Volume, labels: Sequence[int] | None = None) -> None:
-    """Refuse a mask on another grid than its image, or with unknown values.
+def check_grid(case: str, what: str, mask: Volume, image: Volume) -> None:
+    """Refuse a mask on another grid than its image.
 
     Args:
         case: the case's name.
         what: the mask's key and file, for the message.
-        mask: its voxels, whole numbers, and its affine.
+        mask: its voxels and affine.
         image: the image's voxels and affine.
-        labels: values that may occur; None accepts any.
 
     Raises:
-        CaseError: the grids differ by more than a tenth of a voxel, or a value is unknown.
+        CaseError: the shapes differ, or the corners lie more than a tenth of a voxel apart.
     """
     remedy = "resample the mask onto the image's grid"
     if image[0].shape != mask[0].shape:
@@ -99,11 +100,25 @@ def check_mask(case: str, what: str, mask: Volume, image: Volume, labels: Sequen
     shift = corner_distance(image[1], mask[1], image[0].shape)
     if shift > GRID_TOLERANCE * float(np.linalg.norm(image[1][:3, :3], axis=0).min()):
         raise CaseError(case, f"{what} and its image lie on different grids (apart by {shift:.2f} mm)", remedy)
-    unknown = [int(v) for v in np.unique(mask[0]) if int(v) not in labels] if labels is not None else []
+
+
+def check_values(case: str, what: str, mask: np.ndarray, labels: Sequence[int]) -> None:
+    """Refuse a mask with values that the datalist does not know.
+
+    Args:
+        case: the case's name.
+        what: the mask's key and file, for the message.
+        mask: whole numbers.
+        labels: values that may occur.
+
+    Raises:
+        CaseError: there is another value.
+    """
+    unknown = [int(value) for value in np.unique(mask) if int(value) not in labels]
     if unknown:
         raise CaseError(
             case,
-            f"{what} holds unknown label values {unknown[:5]} (known: {list(labels or [])[:12]})",
+            f"{what} holds unknown label values {unknown[:5]} (known: {list(labels)[:12]})",
             "map them to the bundle's labels or remove them",
         )
 

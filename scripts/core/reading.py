@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from custom_networks import CaseError, check_case, read_label, read_volume
+from custom_networks import CaseError, read_label, read_volume
 from scripts.core.datalist import Case
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -48,17 +51,32 @@ def read(path: str, case: str, what: str = "image") -> tuple[np.ndarray, np.ndar
         return read_volume(path, case) if what == "image" else read_label(path, case, what)
 
 
-def check_files(case: Case, labels: Sequence[int] | None = None, mask_keys: Sequence[str] = ()) -> list[str]:
-    """`custom_networks.check_case`, with every failure as a CaseError.
+def each_case(
+    work: Callable[[Case], T], cases: Sequence[Case], title: str, workers: int
+) -> tuple[list[T], list[CaseError]]:
+    """Read cases in threads, with a progress bar; a case that cannot be used does not stop the others.
 
     Args:
-        case: of a datalist.
-        labels: values that may occur.
-        mask_keys: further masks.
+        work: on one case.
+        cases: of a datalist.
+        title: of the bar.
+        workers: cases at once.
 
     Returns:
-        Warnings.
+        The results in order, those of unusable cases left out, and what is wrong with these.
     """
-    known: Any = labels
-    with one_sentence(case.name, f"image {case.image}"), np.errstate(all="ignore"):
-        return check_case(case.entry(), known, mask_keys=mask_keys)
+    from tqdm import tqdm
+
+    def attempt(case: Case) -> T | CaseError:
+        try:
+            return work(case)
+        except CaseError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        bar = tqdm(pool.map(attempt, cases), total=len(cases), desc=title, unit="case", disable=None)
+        results = list(bar)
+    return (
+        [result for result in results if not isinstance(result, CaseError)],
+        [result for result in results if isinstance(result, CaseError)],
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from custom_networks import CaseError
+from custom_networks.data import Volume, check_grid, check_image, check_values
 from scripts.core.datalist import Case
 from scripts.core.look import slice_picture
-from scripts.core.reading import check_files, one_sentence, read
+from scripts.core.reading import one_sentence, read
+from scripts.core.statistics import AIR, ImageStatistics, KnownStatistics, image_statistics, label_statistics
 
 # low and high face of an axis, by nibabel's letter for the axis's direction
 FACES = {
@@ -41,7 +43,7 @@ class Finding:
 
 
 @dataclass
-class CaseReport:
+class CheckedCase:
     """One case as measured.
 
     Args:
@@ -88,92 +90,122 @@ class CaseReport:
         self.findings.append(Finding(severity, rule, sentence))
 
 
-def report_case(case: Case, section: str, labels: Mapping[int, str], modality: str = "") -> CaseReport:
-    """Check one case; whatever is wrong with it becomes a finding.
+def examine(
+    case: Case, section: str, labels: Mapping[int, str], modality: str = "", known: KnownStatistics | None = None
+) -> CheckedCase:
+    """Check one case; whatever is wrong with it becomes a finding. Every file is read once.
 
     Args:
         case: of a datalist.
         section: `training` or `testing`.
         labels: label value to name; empty accepts any whole number.
-        modality: `CT` adds the check for Hounsfield units.
+        modality: `CT` adds the checks for Hounsfield units.
+        known: where what was counted is kept for other verbs.
 
     Returns:
-        The report.
+        What was found.
     """
     place = "held out" if section == "testing" else "" if case.fold is None else f"fold {case.fold}"
-    report = CaseReport(case.name, case.patient, place)
-    try:
-        check_files(case, list(labels) or None, mask_keys=("organ",))
-    except CaseError as error:
-        report.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
-    try:
-        with one_sentence(report.case, f"image {case.image}"):
-            _measure(report, case, labels, modality)
-    except CaseError as error:
-        if not report.findings:
-            report.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
-    return report
+    checked = CheckedCase(case.name, case.patient, place)
+    image, label = _read(checked, case, labels)
+    if image is None:
+        return checked
+    with _noted(checked), one_sentence(case.name, f"image {case.image}"), np.errstate(all="ignore"):
+        found = image_statistics(*image, None if label is None else label[0], modality)
+        if known is not None and (label is None) == (case.label is None):
+            known.note_image(case.image, case.label, modality, found)
+            if label is not None and case.label is not None:
+                known.note_label(case.label, label_statistics(*label))
+        checked.shape, checked.spacing, checked.orientation = found.shape, found.spacing, found.orientation
+        checked.digest = found.digest
+        _check_intensity(checked, found, float(image[0].max()), modality)
+        mask = None if label is None else _lps(*label)
+        if mask is not None:
+            _check_label(checked, mask, labels)
+        checked.picture, checked.aspect = slice_picture(_lps(*image), mask, found.spacing, labels, modality)
+    return checked
 
 
-def _measure(report: CaseReport, case: Case, labels: Mapping[int, str], modality: str) -> None:
+def _read(checked: CheckedCase, case: Case, labels: Mapping[int, str]) -> tuple[Volume | None, Volume | None]:
+    """Image and label, each None where it is missing or cannot be used; what is wrong is noted."""
+    image: Volume | None = None
+    label: Volume | None = None
+    with _noted(checked):
+        image = read(case.image, case.name)
+        check_image(case.name, case.image, image[0])
+    for key in ("label", "organ"):
+        file = case.file(key)
+        if file is None:
+            continue
+        with _noted(checked):
+            mask = read(file, case.name, key)
+            if image is not None:
+                check_grid(case.name, f"{key} {file}", mask, image)
+            if key == "label":
+                label = mask
+                if labels:
+                    check_values(case.name, f"{key} {file}", mask[0], list(labels))
+    return image, label
+
+
+@contextmanager
+def _noted(checked: CheckedCase) -> Iterator[None]:
+    try:
+        yield
+    except CaseError as error:
+        checked.add("error", "unreadable or inconsistent", f"{error.problem}; {error.remedy}")
+
+
+def _lps(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     import nibabel as nib
 
-    image, affine = read(case.image, report.case)
     stored = nib.orientations.io_orientation(affine)
-    to_lps = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt("LPS"))
-    report.orientation = "".join(nib.aff2axcodes(affine))
-    digest = hashlib.sha256(str(image.shape).encode())
-    digest.update(np.ascontiguousarray(image, dtype=np.float32).data)
-    report.digest = digest.hexdigest()
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image = nib.orientations.apply_orientation(image, to_lps)
-    # axis i of the LPS array was axis order[i] of the stored one
-    order = np.argsort(to_lps[:, 0])
-    report.shape = tuple(int(n) for n in image.shape)
-    report.spacing = tuple(float(spacing[i]) for i in order)
-    if modality.upper() == "CT" and float(image.min()) > -200:
-        report.add(
+    to = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt("LPS"))
+    return np.asarray(nib.orientations.apply_orientation(array, to))
+
+
+def _check_intensity(checked: CheckedCase, found: ImageStatistics, brightest: float, modality: str) -> None:
+    if modality.upper() == "CT":
+        if found.minimum > -200:
+            checked.add(
+                "warning",
+                "not in HU",
+                f"the darkest voxel is {found.minimum:.0f}, so air is missing or the image is not in Hounsfield units; "
+                "check rescale slope and intercept",
+            )
+        elif found.minimum < AIR:
+            checked.add(
+                "warning",
+                "padding",
+                f"{100 * found.below_air:.2g} % of its voxels are below {AIR:.0f} HU, the lowest {found.minimum:.0f}: "
+                "padding outside the field of view, which plan, training and inference take for air",
+            )
+    elif found.minimum < -abs(brightest):
+        checked.add(
             "warning",
-            "not in HU",
-            f"the darkest voxel is {float(image.min()):.0f}, so air is missing or the image is not in Hounsfield "
-            "units; check rescale slope and intercept",
+            "padding",
+            f"its darkest voxel is {found.minimum:.0f} and its brightest {brightest:.0f}, so it holds a padding value, "
+            "which would count in its intensities; replace it by the darkest value of the image itself",
         )
-    label: np.ndarray | None = None
-    if case.label is not None:
-        try:
-            label = read(case.label, report.case, "label")[0]
-        except CaseError:
-            label = None
-        if label is not None and label.shape == tuple(image.shape[i] for i in np.argsort(order)):
-            label = nib.orientations.apply_orientation(label, to_lps)
-            if label.dtype.kind == "f" and not np.equal(label, np.round(label)).all():
-                label = None
-        else:
-            label = None
-    if label is not None:
-        label = label.astype(np.int32)
-        _check_label(report, label, labels)
-    report.picture, report.aspect = slice_picture(image, label, report.spacing, labels, modality)
 
 
-def _check_label(report: CaseReport, label: np.ndarray, labels: Mapping[int, str]) -> None:
-    assert report.spacing is not None
-    ml = float(np.prod(report.spacing)) / 1000
-    counts = np.bincount(np.maximum(label, 0).ravel(), minlength=1)
-    present = [value for value in np.flatnonzero(counts).tolist() if value]
+def _check_label(checked: CheckedCase, label: np.ndarray, labels: Mapping[int, str]) -> None:
+    assert checked.spacing is not None
+    ml = float(np.prod(checked.spacing)) / 1000
+    values, counts = np.unique(label, return_counts=True)
+    voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    present = [value for value in voxels if value > 0]
     foreground = {value: name for value, name in labels.items() if value} or {v: f"label {v}" for v in present}
-    report.volumes = {
-        name: float(counts[value]) * ml if value < len(counts) else 0.0 for value, name in foreground.items()
-    }
+    checked.volumes = {name: voxels.get(value, 0) * ml for value, name in foreground.items()}
     if not present:
-        report.add("error", "empty label", "the label is empty; draw it, or leave the label out of the datalist")
+        checked.add("error", "empty label", "the label is empty; draw it, or leave the label out of the datalist")
         return
     missing = [name for value, name in foreground.items() if value not in present]
     if missing:
-        report.add("warning", "label missing", f"no voxel of {_some(missing)}; check that it is truly absent")
+        checked.add("warning", "label missing", f"no voxel of {_some(missing)}; check that it is truly absent")
     cut = {name: faces for value, name in foreground.items() if value in present and (faces := _faces(label == value))}
     if cut:
-        report.add(
+        checked.add(
             "warning",
             "cut off",
             f"{_borders(cut)} of the image, perhaps cut off; leave the case out unless the whole structure is visible or, "
@@ -183,7 +215,7 @@ def _check_label(report: CaseReport, label: np.ndarray, labels: Mapping[int, str
     if organ is not None and tumor is not None and tumor in present:
         outside = _outside(label, organ, tumor) * ml
         if outside:
-            report.add(
+            checked.add(
                 "warning",
                 "tumour outside organ",
                 f"{outside:.2g} ml of tumour lie apart from the organ; correct the contours, since the final tumour is "
@@ -229,8 +261,8 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def row(report: CaseReport) -> dict[str, Any]:
-    """The report as a line of the table."""
+def row(checked: CheckedCase) -> dict[str, Any]:
+    """A case as a line of the table."""
 
     def joined(values: Sequence[float] | None, digits: int) -> str:
         return (
@@ -242,14 +274,14 @@ def row(report: CaseReport) -> dict[str, Any]:
         )
 
     return {
-        "case": report.case,
-        "patient": report.patient,
-        "place": report.place,
-        "shape": joined(report.shape, 0),
-        "spacing mm": joined(report.spacing, 3),
-        "stored as": report.orientation,
-        "field of view mm": joined(report.field_of_view, 0),
-        **{f"{name} ml": volume for name, volume in report.volumes.items()},
-        "verdict": report.severity or "ok",
-        "findings": " | ".join(f"{finding.rule}: {finding.sentence}" for finding in report.findings),
+        "case": checked.case,
+        "patient": checked.patient,
+        "place": checked.place,
+        "shape": joined(checked.shape, 0),
+        "spacing mm": joined(checked.spacing, 3),
+        "stored as": checked.orientation,
+        "field of view mm": joined(checked.field_of_view, 0),
+        **{f"{name} ml": volume for name, volume in checked.volumes.items()},
+        "verdict": checked.severity or "ok",
+        "findings": " | ".join(f"{finding.rule}: {finding.sentence}" for finding in checked.findings),
     }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from scripts.core.datalist import Datalist, Patients
+from scripts.core.reading import each_case
+from scripts.core.statistics import KnownStatistics
 from scripts.core.tables import text_table, write_csv
-from scripts.data.check.case import CaseReport, report_case, row
+from scripts.data.check.case import examine, row
+from scripts.data.check.cohort import check_cohort
 from scripts.data.check.sheet import contact_sheet
 
 
@@ -27,7 +25,8 @@ def check(
 
     Errors: unreadable, not 3-D, not finite, constant, label on another grid, unknown or empty label, the same image
     twice in different places, a patient in two folds. Warnings: missing label, structure at the border (cut off),
-    tumour apart from the organ, spacing or field of view unlike the other cases', the same image twice, CT not in HU.
+    tumour apart from the organ, spacing or field of view unlike the other cases', the same image twice, CT not in HU,
+    padding values.
 
     Args:
         datalist: the datalist.
@@ -43,114 +42,35 @@ def check(
     Raises:
         CaseError: the datalist itself cannot be read.
     """
-    from tqdm import tqdm
-
     path = Path(str(datalist))
     content = Datalist.read(path, patients=patients)
-    jobs = [(case, "training") for case in content.training] + [(case, "testing") for case in content.testing]
     labels, modality = content.labels, content.modality
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        reports = list(
-            tqdm(
-                pool.map(lambda job: report_case(job[0], job[1], labels, modality), jobs),
-                total=len(jobs),
-                desc="check",
-                unit="case",
-                disable=None,
-            )
-        )
-    check_cohort(reports)
+    held_out = {id(case) for case in content.testing}
+    known = KnownStatistics(path.parent)
+    cases, _ = each_case(
+        lambda case: examine(case, "testing" if id(case) in held_out else "training", labels, modality, known),
+        content.cases,
+        "check",
+        workers,
+    )
+    known.save()
+    check_cohort(cases)
     folder = Path(output) if output else path.parent / "check"
-    names = list(dict.fromkeys(name for report in reports for name in report.volumes))
-    for report in reports:
-        report.volumes = {name: report.volumes.get(name, 0.0) for name in names}
-    rows = [row(report) for report in reports]
+    names = list(dict.fromkeys(name for case in cases for name in case.volumes))
+    for case in cases:
+        case.volumes = {name: case.volumes.get(name, 0.0) for name in names}
+    rows = [row(case) for case in cases]
     files = [write_csv(folder / "check.csv", rows)]
-    counts = [sum(report.severity == kind for report in reports) for kind in ("error", "warning", "")]
+    counts = [sum(case.severity == kind for case in cases) for kind in ("error", "warning", "")]
     verdict = counts[0] == 0 and not (strict and counts[1])
-    title = f"{content.name or path.stem}: {len(reports)} cases, {counts[0]} with errors, {counts[1]} with warnings"
+    title = f"{content.name or path.stem}: {len(cases)} cases, {counts[0]} with errors, {counts[1]} with warnings"
     if sheet:
-        files += contact_sheet(reports, labels, folder / "contact_sheet.png", title)
+        files += contact_sheet(cases, labels, folder / "contact_sheet.png", title)
     brief = [key for key in rows[0] if key not in {"findings", *(f"{name} ml" for name in names[6:])}]
     print(text_table(rows, brief))
-    for report in reports:
-        for finding in report.findings:
-            print(f"{finding.severity}: {report.case}: {finding.sentence}.")
+    for case in cases:
+        for finding in case.findings:
+            print(f"{finding.severity}: {case.case}: {finding.sentence}.")
     print(f"\n{title}. {'Training may start.' if verdict else 'Training may not start.'}")
     print("written: " + ", ".join(map(str, files)))
     return 0 if verdict else 1
-
-
-def check_cohort(reports: Sequence[CaseReport]) -> None:
-    """Compare the cases with each other and note findings: duplicates, leaks, outliers.
-
-    Args:
-        reports: all cases of the datalist; findings are added to them.
-    """
-    _check_names(reports)
-    _check_duplicates(reports)
-    _check_patients(reports)
-    _check_outliers(reports)
-
-
-def _grouped(reports: Sequence[CaseReport], key: str) -> list[list[CaseReport]]:
-    groups: dict[str, list[CaseReport]] = defaultdict(list)
-    for report in reports:
-        if getattr(report, key):
-            groups[getattr(report, key)].append(report)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _check_names(reports: Sequence[CaseReport]) -> None:
-    for group in _grouped(reports, "case"):
-        for report in group:
-            report.add(
-                "error", "name used twice", f"{len(group)} cases are called {report.case}; give each its own name"
-            )
-
-
-def _check_duplicates(reports: Sequence[CaseReport]) -> None:
-    for group in _grouped(reports, "digest"):
-        leak = len({report.place for report in group}) > 1 or len({report.patient for report in group}) > 1
-        for report in group:
-            others = ", ".join(f"{r.case} (patient {r.patient})" for r in group if r is not report)
-            report.add(
-                "error" if leak else "warning",
-                "duplicate image",
-                f"its image has the same voxels as {others}; keep one of them",
-            )
-
-
-def _check_patients(reports: Sequence[CaseReport]) -> None:
-    for group in _grouped(reports, "patient"):
-        places = sorted({report.place for report in group})
-        if len(places) > 1:
-            names = " and ".join(place or "no fold" for place in places)
-            for report in group:
-                report.add(
-                    "error",
-                    "patient in two folds",
-                    f"patient {report.patient} is in {names}; write folds with `python -m scripts split --reset`",
-                )
-
-
-def _check_outliers(reports: Sequence[CaseReport], factor: float = 2.0) -> None:
-    """Spacing or field of view more than `factor` times, or less than 1 / `factor` of, the median of the cases."""
-    measured = [report for report in reports if report.spacing is not None]
-    if len(measured) < 3:
-        return
-    for name, attribute in (("spacing", "spacing"), ("field of view", "field_of_view")):
-        values = np.array([getattr(report, attribute) for report in measured], dtype=np.float64)
-        median = np.median(values, axis=0)
-        for report, value in zip(measured, values, strict=True):
-            odd = [i for i in range(3) if not median[i] / factor <= value[i] <= median[i] * factor]
-            if odd:
-                axes = ", ".join(
-                    f"{value[i]:.3g} mm {('left-right', 'front-back', 'head-foot')[i]} (median {median[i]:.3g})"
-                    for i in odd
-                )
-                report.add(
-                    "warning",
-                    f"unusual {name}",
-                    f"its {name} is unlike the others': {axes}; check that it is the same kind of series",
-                )

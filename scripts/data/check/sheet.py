@@ -8,19 +8,19 @@ from pathlib import Path
 
 from scripts.core.files import atomic_file
 from scripts.core.look import label_colors
-from scripts.data.check.case import CaseReport
+from scripts.data.check.case import CheckedCase
 
 COLORS = {"error": "#c00000", "warning": "#b35900", "": "#222222"}
 COLUMNS, ROWS = 8, 6
 
 
 def contact_sheet(
-    reports: Sequence[CaseReport], labels: Mapping[int, str], path: str | Path, title: str = ""
+    cases: Sequence[CheckedCase], labels: Mapping[int, str], path: str | Path, title: str = ""
 ) -> list[Path]:
     """Draw the sheet.
 
     Args:
-        reports: the cases; those with errors come first, then those with warnings.
+        cases: the cases; those with errors come first, then those with warnings.
         labels: label value to name, for the colours.
         path: PNG of the first 48 cases; further pages get `_2`, `_3`, … before the suffix.
         title: above the pictures.
@@ -28,7 +28,7 @@ def contact_sheet(
     Returns:
         The files written.
     """
-    ranked = sorted(reports, key=lambda report: ("error", "warning", "").index(report.severity))
+    ranked = sorted(cases, key=lambda case: ("error", "warning", "").index(case.severity))
     size = COLUMNS * ROWS
     pages = [ranked[start : start + size] for start in range(0, len(ranked), size)]
     target, written = Path(path), []
@@ -39,12 +39,12 @@ def contact_sheet(
     return written
 
 
-def _page(reports: Sequence[CaseReport], labels: Mapping[int, str], path: Path, title: str) -> None:
+def _page(cases: Sequence[CheckedCase], labels: Mapping[int, str], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    columns = min(COLUMNS, max(3, len(reports)))
-    rows = -(-len(reports) // columns)
+    columns = min(COLUMNS, max(3, len(cases)))
+    rows = -(-len(cases) // columns)
     shown = list(label_colors(labels).items())[:12]
     per_row = max(1, int(2.1 * columns // 1.6))  # a name of the legend takes up to 1.6 inches
     legend = 0.22 * (-(-len(shown) // per_row) - 1) if shown else 0.0
@@ -57,26 +57,26 @@ def _page(reports: Sequence[CaseReport], labels: Mapping[int, str], path: Path, 
     figure.text(0.012, 1 - 0.12 / height, _plain(title), fontsize=13, fontweight="bold", va="top")
     for axis in axes.flat:
         axis.axis("off")
-    for report, axis in zip(reports, axes.flat, strict=False):
-        color = COLORS[report.severity]
-        axis.set_title(_caption(report), fontsize=8.5, color=color, pad=3, linespacing=1.05)
+    for case, axis in zip(cases, axes.flat, strict=False):
+        color = COLORS[case.severity]
+        axis.set_title(_caption(case), fontsize=8.5, color=color, pad=3, linespacing=1.05)
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
-            spine.set(color=color, linewidth=2.5 if report.severity else 0.8)
-        if report.picture is None:
-            text = textwrap.fill(_plain(report.findings[0].sentence if report.findings else "no picture"), 26)
+            spine.set(color=color, linewidth=2.5 if case.severity else 0.8)
+        if case.picture is None:
+            text = textwrap.fill(_plain(case.findings[0].sentence if case.findings else "no picture"), 26)
             axis.text(0.5, 0.5, "\n".join(text.split("\n")[:9]), ha="center", va="center", fontsize=7, color=color)
             axis.set(xlim=(0, 1), ylim=(0, 1), facecolor="#f2f2f2")
             continue
         axis.set_facecolor("black")
-        axis.imshow(report.picture, aspect=report.aspect, interpolation="bilinear")
+        axis.imshow(case.picture, aspect=case.aspect, interpolation="bilinear")
         # a square frame for every shape of picture, so that the grid stays a grid
-        tall, wide = report.picture.shape[0] * report.aspect, report.picture.shape[1]
+        tall, wide = case.picture.shape[0] * case.aspect, case.picture.shape[1]
         side = max(tall, wide)
         axis.set_xlim((wide - side) / 2 - 0.5, (wide + side) / 2 - 0.5)
-        centre = report.picture.shape[0] / 2
-        axis.set_ylim(centre + side / 2 / report.aspect - 0.5, centre - side / 2 / report.aspect - 0.5)
+        centre = case.picture.shape[0] / 2
+        axis.set_ylim(centre + side / 2 / case.aspect - 0.5, centre - side / 2 / case.aspect - 0.5)
     handles = [
         Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=_plain(labels[value]))
         for value, color in shown
@@ -94,13 +94,13 @@ def _page(reports: Sequence[CaseReport], labels: Mapping[int, str], path: Path, 
         figure.savefig(partial)
 
 
-def _caption(report: CaseReport) -> str:
+def _caption(case: CheckedCase) -> str:
     """Name and place in the first line, what was found in the second."""
-    rules = list(dict.fromkeys(finding.rule for finding in report.findings))
-    name = report.case if len(report.case) <= 22 else report.case[:21] + "…"
+    rules = list(dict.fromkeys(finding.rule for finding in case.findings))
+    name = case.case if len(case.case) <= 22 else case.case[:21] + "…"
     second = ", ".join(rules) if rules else "ok"
     second = second if len(second) <= 32 else second[:31] + "…"
-    return _plain(f"{name}  {report.place}".rstrip() + f"\n{second}")
+    return _plain(f"{name}  {case.place}".rstrip() + f"\n{second}")
 
 
 def _plain(text: str) -> str:

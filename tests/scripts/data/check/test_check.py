@@ -16,7 +16,7 @@ import pytest
 
 from scripts.core.datalist import Case
 from scripts.core.look import label_colors, slice_picture
-from scripts.data.check.case import CaseReport, report_case
+from scripts.data.check.case import CheckedCase, examine
 from scripts.data.check.check import check
 from scripts.data.check.sheet import contact_sheet
 from scripts.experiments.evaluate.overlay import colours
@@ -237,7 +237,7 @@ def test_cut_off_names_the_anatomical_border(
     save(tmp_path / "i.nii.gz", image[flips], affine)
     save(tmp_path / "l.nii.gz", label[flips], affine)
     case = Case("c", {"image": "i.nii.gz", "label": "l.nii.gz"}, "p", folder=tmp_path)
-    found = report_case(case, "training", LABELS).findings
+    found = examine(case, "training", LABELS).findings
     cut = next(finding for finding in found if finding.rule == "cut off")
     assert f"organ: at the {face} border" in cut.sentence
     assert cut.severity == "warning"
@@ -309,7 +309,7 @@ def test_legend_of_many_labels_takes_several_rows(tmp_path: Path, monkeypatch: p
     save_figure = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save_figure(figure, *a, **k)))
     names = ["background", *(f"gluteus_medius_{i:02}" for i in range(12))]
-    contact_sheet([CaseReport("c0", "p0", "fold 0")], dict(enumerate(names)), tmp_path / "sheet.png", "t")
+    contact_sheet([CheckedCase("c0", "p0", "fold 0")], dict(enumerate(names)), tmp_path / "sheet.png", "t")
     figure = drawn[0]
     box = figure.legends[0].get_window_extent()
     assert box.x1 <= figure.bbox.width
