@@ -80,3 +80,17 @@ def each_case(
         [result for result in results if not isinstance(result, CaseError)],
         [result for result in results if isinstance(result, CaseError)],
     )
+
+
+def all_of(errors: Sequence[CaseError], what: str, remedy: str) -> CaseError:
+    """One error for several cases, which names each of them.
+
+    Args:
+        errors: at least one.
+        what: is wrong with them, such as `their labels`.
+        remedy: for all of them.
+    """
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(f"{error.case}: {error.problem}" for error in errors)
+    return CaseError(f"{len(errors)} cases", f"{what} cannot be used ({told})", remedy)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from custom_networks.data import check_grid, check_image
 from scripts.core.files import write_text
 from scripts.core.reading import read
 
@@ -202,15 +203,17 @@ class KnownStatistics:
             modality: see `image_statistics`.
 
         Raises:
-            CaseError: a file cannot be read.
+            CaseError: a file cannot be read, the image has no content, or the label lies on another grid.
         """
         state = self._state(path, label)
         entry = self._find(self._image_key(path, label, modality), state)
         if entry is None:
             image, affine = read(path, case)
+            check_image(case, path, image)
             mask = None
             if label is not None:
                 mask, grid = read(label, case, "label")
+                check_grid(case, f"label {label}", (mask, grid), (image, affine))
                 self.note_label(label, label_statistics(mask, grid), state[1:])
             return self.note_image(path, label, modality, image_statistics(image, affine, mask, modality), state)
         for name in ("shape", "spacing", "percentiles"):

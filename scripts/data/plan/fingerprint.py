@@ -3,118 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from custom_networks import CaseError
 from scripts.core.datalist import Case
-from scripts.core.reading import read
-
-# voxels per case that enter the intensity statistics; nnU-Net's number
-SAMPLES = 10_000
+from scripts.core.reading import each_case
+from scripts.core.statistics import ImageStatistics, KnownStatistics, LabelStatistics, pooled_intensity
 
 
-def measure_case(case: Case, labels: Sequence[int], seed: int = 0) -> dict[str, Any]:
-    """Measure one case after reorientation to LPS.
-
-    Args:
-        case: of a datalist.
-        labels: foreground label values.
-        seed: of the choice of voxels.
-
-    Returns:
-        `case`, `shape` (voxels), `spacing` (mm), both along L, P, S, `voxels` per label value, and `samples`: at most
-        10,000 intensities from the foreground, or from the whole image of an unlabelled case.
-
-    Raises:
-        CaseError: a file that cannot be read.
-    """
-    import nibabel as nib
-
-    image, affine = read(case.image, case.name)
-    # the axis of the stored array that runs along L, along P, along S
-    order = np.argsort(nib.orientations.io_orientation(affine)[:, 0])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    voxels: dict[str, int] = {}
-    foreground = np.ones(image.shape, bool)
-    if case.label is not None:
-        label, _ = read(case.label, case.name, "label")
-        values, counts = np.unique(label, return_counts=True)
-        found = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-        voxels = {str(value): found.get(value, 0) for value in labels}
-        if label.shape == image.shape and (label > 0).any():
-            foreground = label > 0
-    inside = image[foreground].astype(np.float64)
-    inside = inside[np.isfinite(inside)]
-    if len(inside) > SAMPLES:
-        inside = np.random.default_rng(seed).choice(inside, SAMPLES, replace=False)
-    return {
-        "case": case.name,
-        "shape": [int(image.shape[i]) for i in order],
-        "spacing": [round(float(spacing[i]), 5) for i in order],
-        "voxels": voxels,
-        "samples": inside,
-    }
-
-
-def fingerprint(cases: Sequence[Case], labels: Mapping[int, str], workers: int = 2, seed: int = 0) -> dict[str, Any]:
+def fingerprint(
+    cases: Sequence[Case], labels: Mapping[int, str], modality: str, known: KnownStatistics, workers: int = 2
+) -> tuple[dict[str, Any], list[CaseError]]:
     """Measure the training cases of a data set; the held-out ones stay unseen.
 
     Args:
-        cases: of a datalist.
+        cases: of a datalist, at least one.
         labels: label value to name, 0 included.
-        workers: cases measured at once.
-        seed: of the choice of voxels.
+        modality: of `CT` padding counts as air in the intensities.
+        known: what was measured before; cases that it lacks are read.
+        workers: cases read at once.
 
     Returns:
-        `cases` (each with shape and spacing along L, P, S), `spacing` and `shape` (minimum, 10th percentile, median,
-        maximum per axis), `intensity` (of all foreground samples) and `classes` (in how many cases, share of voxels).
+        `cases` (each with shape, spacing in mm along L, P, S, and voxels per label value), `spacing` and `shape`
+        (minimum, 10th percentile, median, maximum per axis), `intensity` (at most 10,000 voxels of each case's
+        foreground, or of the whole of an unlabelled image) and `classes` (in how many cases, share of voxels); and
+        what is wrong with the cases that are left out.
 
     Raises:
-        CaseError: a file that cannot be read.
+        CaseError: no case can be used.
     """
-    from tqdm import tqdm
+    foreground = {value: name for value, name in labels.items() if value}
 
-    foreground = [value for value in labels if value]
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        measured = list(
-            tqdm(
-                pool.map(lambda case: measure_case(case, foreground, seed), cases),
-                total=len(cases),
-                desc="fingerprint",
-                unit="case",
-                disable=None,
-            )
-        )
-    samples = np.concatenate([one.pop("samples") for one in measured])
-    total = sum(int(np.prod(one["shape"])) for one in measured if one["voxels"])
-    classes = {
-        name: {
-            "value": value,
-            "cases": sum(one["voxels"].get(str(value), 0) > 0 for one in measured),
-            "share_of_voxels": sum(one["voxels"].get(str(value), 0) for one in measured) / max(1, total),
-        }
-        for value, name in labels.items()
-        if value
-    }
-    low, median, high = (float(v) for v in np.percentile(samples, (0.5, 50, 99.5))) if len(samples) else (0.0,) * 3
+    def read(case: Case) -> tuple[str, ImageStatistics, LabelStatistics | None]:
+        image = known.image(case.image, case.label, case.name, modality)
+        return case.name, image, None if case.label is None else known.label(case.label, case.name)
+
+    found, errors = each_case(read, cases, "fingerprint", workers)
+    known.save()
+    if not found:
+        raise errors[0]
+    total = sum(int(np.prod(image.shape)) for _, image, label in found if label is not None)
+    counts = {value: [label.voxels.get(value, 0) for _, _, label in found if label is not None] for value in foreground}
     return {
         "orientation": "LPS",
-        "number_of_cases": len(measured),
-        "spacing": _spread([one["spacing"] for one in measured]),
-        "shape": _spread([one["shape"] for one in measured]),
-        "intensity": {
-            "where": "label > 0" if foreground and total else "whole image",
-            "mean": float(samples.mean()),
-            "standard_deviation": float(samples.std()),
-            "percentile_0.5": low,
-            "median": median,
-            "percentile_99.5": high,
+        "number_of_cases": len(found),
+        "spacing": _spread([image.spacing for _, image, _ in found]),
+        "shape": _spread([image.shape for _, image, _ in found]),
+        "intensity": pooled_intensity([image for _, image, _ in found]),
+        "classes": {
+            name: {
+                "value": value,
+                "cases": sum(count > 0 for count in counts[value]),
+                "share_of_voxels": sum(counts[value]) / max(1, total),
+            }
+            for value, name in foreground.items()
         },
-        "classes": classes,
-        "cases": measured,
-    }
+        "cases": [
+            {
+                "case": name,
+                "shape": list(image.shape),
+                "spacing": list(image.spacing),
+                "voxels": {} if label is None else {str(value): label.voxels.get(value, 0) for value in foreground},
+            }
+            for name, image, label in found
+        ],
+    }, errors
 
 
 def _spread(values: Sequence[Sequence[float]]) -> dict[str, list[float]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from custom_networks import CaseError
+from custom_networks.datalist import read_json
 from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
+from scripts.core.statistics import KnownStatistics
 from scripts.data.plan.fingerprint import fingerprint
 from scripts.data.plan.rules import anisotropic as anisotropic_network
 from scripts.data.plan.rules import batch_size, nnunet_patch, paper_patch, resampled_sizes, target_spacing
@@ -24,17 +26,19 @@ def plan(
     datalist: str,
     bundle: str,
     output: str = "plan.json",
-    patch: str = "paper",
+    patch: Literal["paper", "nnunet", "keep"] = "paper",
     memory_gb: float | None = None,
     anisotropic: bool = False,
-    intensity: str = "volume",
+    intensity: Literal["volume", "foreground"] = "volume",
+    overwrite: bool = False,
     workers: int = 2,
-) -> None:
+) -> int:
     """Measure the training cases of a datalist and write an override file for a bundle's `train.json`.
 
     The file is used as `--config_file "['configs/train.json','plan.json']"`, and after `inference.json` in the same way.
     It holds only ids that the bundle has; `_plan_` in it gives the reason for each value. The measurements lie beside
-    it in `fingerprint.json`. Both may be edited by hand.
+    it, in `plan_fingerprint.json` for `plan.json`. Both may be edited by hand, and are not replaced unless asked for.
+    A case that cannot be read is left out and named.
 
     Args:
         datalist: the datalist; its `training` cases are measured, after reorientation to LPS.
@@ -42,12 +46,16 @@ def plan(
         output: the file to write.
         patch: `paper` (decision P8), `nnunet` (nnU-Net's rule within `memory_gb`), or `keep` the bundle's.
         memory_gb: memory for one training step in GiB; sets the batch size, too. Default: the bundle's batch size.
-        anisotropic: kernels and strides that follow the spacing (decision P2).
+        anisotropic: kernels and strides that follow the spacing, by nnU-Net's ratio of 2 (decisions P2 and A9).
         intensity: `volume` (each image by itself) or `foreground` (statistics of the data set's foreground, G13).
-        workers: cases measured at once.
+        overwrite: replace a plan of this name that says something else.
+        workers: cases read at once.
+
+    Returns:
+        0, or 1 if cases had to be left out.
 
     Raises:
-        CaseError: a file that cannot be read, or a choice for which the bundle has no id.
+        CaseError: no case can be read, the bundle has no id for a choice, or a plan of this name says something else.
     """
     path, name = Path(str(datalist)), f"plan for {bundle}"
     if patch not in {"paper", "nnunet", "keep"} or intensity not in {"volume", "foreground"}:
@@ -62,7 +70,9 @@ def plan(
     if not content.training:
         raise CaseError(f"datalist {path}", "it has no training case", "write it again with `python -m scripts split`")
     config = read_train_config(bundle)
-    measured = fingerprint(content.training, content.labels, workers)
+    measured, errors = fingerprint(
+        content.training, content.labels, content.modality, KnownStatistics(path.parent), workers
+    )
     choices = choose(config, measured, content, patch, memory_gb, anisotropic, intensity, name)
     target = Path(output)
     text = {key: value for key, (value, _) in choices.items()}
@@ -73,12 +83,35 @@ def plan(
         **{key: reason for key, (_, reason) in choices.items()},
         "size": _cached(measured, choices["spacing"][0]),
     }
-    write_text(target.with_name("fingerprint.json"), json.dumps(measured, indent=4) + "\n")
-    write_text(target, json.dumps(text, indent=4, ensure_ascii=False) + "\n")
+    if errors:
+        text[REASONS]["left out"] = {error.case: error.problem for error in errors}
+    files = {target: text, target.with_name(f"{target.stem}_fingerprint.json"): measured}
+    if not overwrite:
+        _refuse_other(files, name)
+    for file, written in files.items():
+        write_text(file, json.dumps(written, indent=4, ensure_ascii=False) + "\n")
+    for error in errors:
+        print(f"left out: {error}")
     for key, (value, reason) in choices.items():
         print(f"{key} = {json.dumps(value)}\n    {reason}")
-    print(f"{text[REASONS]['size']}\n\nwritten: {target}, {target.with_name('fingerprint.json')}")
+    print(f"{text[REASONS]['size']}\n\nwritten: {', '.join(map(str, files))}")
     print(f"""use: --config_file "['configs/train.json','{target.resolve()}']\"""")
+    return 1 if errors else 0
+
+
+def _refuse_other(files: Mapping[Path, dict[str, Any]], name: str) -> None:
+    """A plan may have been edited, and what was trained with it must find it again."""
+    for file, written in files.items():
+        if not file.exists():
+            continue
+        there = read_json(file, f"plan {file}", "")
+        if there != json.loads(json.dumps(written)):
+            keys = [key for key in written if not isinstance(there, dict) or there.get(key) != written[key]]
+            raise CaseError(
+                name,
+                f"{file} is there already and says something else ({', '.join(keys) or 'more ids'})",
+                "pass another --output, or --overwrite to replace it",
+            )
 
 
 def read_train_config(bundle: str | Path) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ import numpy as np
 
 from custom_networks import CaseError
 from scripts.core.datalist import Case, Datalist, Patients, write_datalist
-from scripts.core.reading import read
+from scripts.core.reading import all_of, each_case
+from scripts.core.statistics import KnownStatistics
 from scripts.core.tables import text_table
 from scripts.data.split.balance import assign
 
 TEST = -1
-log = logging.getLogger(__name__)
 
 
 def split(
@@ -77,7 +75,7 @@ def split(
             f"{len(people)} patients cannot fill {needed} places",
             "pass a smaller --folds, or --test 0, or add patients",
         )
-    amounts = patient_amounts(cases, list(content.labels), workers)
+    amounts = patient_amounts(cases, list(content.labels), KnownStatistics(path.parent), workers)
     bins = [*range(folds), TEST] if test > 0 else list(range(folds))
     bins += [TEST] if TEST in places.values() and TEST not in bins else []
     shares = {place: test if place == TEST else (1 - test) / folds for place in bins}
@@ -125,30 +123,35 @@ def existing_places(content: Datalist, folds: int, where: str | Path) -> dict[st
     return {patient: next(iter(places)) for patient, places in found.items()}
 
 
-def patient_amounts(cases: list[Case], labels: list[int], workers: int) -> dict[str, np.ndarray]:
+def patient_amounts(
+    cases: list[Case], labels: list[int], known: KnownStatistics, workers: int
+) -> dict[str, np.ndarray]:
     """What is balanced, per patient: patients (1), cases, then volume in ml and presence of each label.
 
     Args:
         cases: with or without a label.
         labels: label values; 0 is left out.
-        workers: threads.
+        known: what was counted before; labels that it lacks are read.
+        workers: threads that read labels.
 
     Returns:
         Patient to an array (2 + 2 * foreground labels,).
+
+    Raises:
+        CaseError: labels cannot be read; all of them are named.
     """
     foreground = [value for value in labels if value]
 
     def volumes(case: Case) -> np.ndarray:
         if case.label is None or not foreground:
             return np.zeros(len(foreground))
-        label, affine = read(case.label, case.name, "label")
-        voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-        values, counts = np.unique(label, return_counts=True)
-        found = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        return np.array([found.get(value, 0) * voxel for value in foreground])
+        found = known.label(case.label, case.name)
+        return np.array([found.ml(value) for value in foreground])
 
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        measured = list(pool.map(volumes, cases))
+    measured, errors = each_case(volumes, cases, "labels", workers)
+    known.save()
+    if errors:
+        raise all_of(errors, "their labels", "correct them or leave the cases out of the datalist")
     amounts: dict[str, np.ndarray] = {}
     for case, volume in zip(cases, measured, strict=True):
         row = amounts.setdefault(case.patient, np.r_[1.0, 0.0, np.zeros(2 * len(foreground))])

@@ -52,15 +52,18 @@ def test_check_names_the_case_and_looks_at_the_others(cohort: Path, file: str, f
 
 
 @pytest.mark.parametrize(("file", "fault"), faults())
-def test_plan_refuses_it(cohort: Path, file: str, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_leaves_it_out_and_says_so(
+    cohort: Path, file: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     make, words = {**IMAGES, **LABELS}[fault]
     make(cohort / file)
     command = ["plan", "--datalist", str(cohort / "datalist.json"), "--bundle", str(BUNDLE)]
-    assert main([*command, "--output", str(cohort / "plan.json")]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert "plan: c1: " in error
-    assert not (cohort / "plan.json").exists()
+    assert main([*command, "--output", str(cohort / "plan.json")]) == 1
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: c1: "))
+    assert words in line
+    reasons = json.loads((cohort / "plan.json").read_text())["_plan_"]
+    assert reasons["cases"] == 2
+    assert list(reasons["left out"]) == ["c1"]
 
 
 @pytest.mark.parametrize("fault", LABELS)
@@ -72,3 +75,10 @@ def test_split_refuses_its_label(cohort: Path, fault: str) -> None:
         split(datalist=str(cohort / "datalist.json"), folds=2, test=0)
     assert words in str(error.value)
     assert (cohort / "datalist.json").read_bytes() == before
+
+
+def test_split_names_every_label_that_it_cannot_use(cohort: Path) -> None:
+    for i, fault in ((0, "NaN"), (2, "noise")):
+        LABELS[fault][0](cohort / f"l{i}.nii.gz")
+    with pytest.raises(CaseError, match=r"^2 cases: their labels cannot be used \(c0: label .*; c2: label .*leave"):
+        split(datalist=str(cohort / "datalist.json"), folds=2, test=0)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from custom_networks import CaseError
 from scripts.core.datalist import Case, Datalist
-from scripts.data.check.case import report_case
+from scripts.core.statistics import KnownStatistics
+from scripts.data.check.case import examine
 from scripts.data.check.check import check
-from scripts.data.plan.fingerprint import measure_case
 from scripts.data.preprocess.case import Job, load_config, process
 from scripts.data.split.split import split
 
@@ -98,9 +98,9 @@ def test_headers(where: list[tuple[int, int]], cut: int, which: str) -> None:
             raw[position] = value
         (folder / which).write_bytes(bytes(raw[: len(raw) - cut] if cut < 100 else raw))
         case = Case("c", {"image": "i.nii", "label": "l.nii"}, "p", folder=folder)
-        report = report_case(case, "training", {0: "background", 1: "organ"})
-        assert all("\n" not in finding.sentence for finding in report.findings)
-        refused(measure_case, case, [1])
+        checked = examine(case, "training", {0: "background", 1: "organ"})
+        assert all("\n" not in finding.sentence for finding in checked.findings)
+        refused(KnownStatistics(folder).image, case.image, case.label, "c")
 
 
 def small_enough(path: Path) -> bool:

@@ -14,11 +14,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from custom_networks import volumes
+from scripts.core import reading
 from scripts.core.datalist import Case
 from scripts.core.look import label_colors, slice_picture
 from scripts.data.check.case import CheckedCase, examine
 from scripts.data.check.check import check
 from scripts.data.check.sheet import contact_sheet
+from scripts.data.plan.plan import plan
+from scripts.data.split.split import split
 from scripts.experiments.evaluate.overlay import colours
 
 LABELS = {0: "background", 1: "organ", 2: "tumor"}
@@ -272,10 +276,84 @@ def test_organ_mask_of_its_own_is_checked_too(cohort: Path) -> None:
     assert "organ" in run(cohort)[1]["c1"]["findings"]
 
 
+def as_ct(folder: Path, minimum: float, voxels: int) -> None:
+    """Make the cohort one of CT, whose case c2 has so many voxels of `minimum`."""
+    for i in range(4):
+        image = arrays(i)[0]
+        image.flat[:200] = -1000
+        if i == 2:
+            image.flat[:voxels] = minimum
+        save(folder / f"images/c{i}.nii.gz", image)
+    path = folder / "datalist.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "modality": "CT"}))
+
+
 def test_ct_that_is_not_in_hounsfield_units(cohort: Path) -> None:
     path = cohort / "datalist.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "modality": "CT"}))
     assert "not in Hounsfield units" in run(cohort)[1]["c2"]["findings"]
+
+
+@pytest.mark.parametrize("minimum", [-32768, -3024, -1025])
+def test_padding_of_a_ct_is_told(cohort: Path, minimum: float) -> None:
+    as_ct(cohort, minimum, 1075)
+    status, rows = run(cohort)
+    assert status == 0
+    assert f"padding: 10 % of its voxels are below -1024 HU, the lowest {minimum}: " in rows["c2"]["findings"]
+    assert rows["c2"]["verdict"] == "warning"
+    assert {rows[name]["findings"] for name in ("c0", "c1", "c3")} == {""}
+
+
+def test_air_of_a_ct_is_not_padding(cohort: Path) -> None:
+    as_ct(cohort, -1024, 1075)
+    assert run(cohort)[1]["c2"]["findings"] == ""
+
+
+def test_padding_of_an_mr_is_told(cohort: Path) -> None:
+    image = arrays(1)[0]
+    image[0, :5] = -32768
+    save(cohort / "images/c1.nii.gz", image)
+    assert "its darkest voxel is -32768 and its brightest 13" in run(cohort)[1]["c1"]["findings"]
+    save(cohort / "images/c1.nii.gz", (arrays(1)[0] - 100) / 10)  # normalised already
+    assert run(cohort)[1]["c1"]["findings"] == ""
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.5, "error"), (0.11, "error"), (0.05, "ok")])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_label_on_a_grid_a_part_of_a_voxel_apart(cohort: Path, axis: int, shift: float, verdict: str) -> None:
+    moved = AFFINE.copy()
+    moved[axis, 3] += shift  # of the smallest spacing, 1 mm
+    save(cohort / "labels/c1.nii.gz", arrays(1)[1], moved)
+    row = run(cohort)[1]["c1"]
+    assert row["verdict"] == verdict
+    assert (f"lie on different grids (apart by {shift:.2f} mm)" in row["findings"]) == (verdict == "error")
+
+
+def test_faults_of_image_and_label_are_told_together(cohort: Path) -> None:
+    constant(cohort)
+    unknown_label(cohort)
+    findings = run(cohort)[1]["c1"]["findings"]
+    assert "is constant" in findings
+    assert "unknown label values [9]" in findings
+
+
+def test_every_file_is_read_once(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was counted is known to `split` and `plan`, which read nothing then."""
+    opened: list[str] = []
+    original = volumes.read_volume
+
+    def counted(path: Any, *more: Any) -> Any:
+        opened.append(Path(path).name)
+        return original(path, *more)
+
+    for module, name in ((volumes, "read_volume"), (reading, "read_volume")):
+        monkeypatch.setattr(module, name, counted)
+    assert run(cohort)[0] == 0
+    assert len(opened) == 8
+    split(datalist=str(cohort / "datalist.json"), folds=2, test=0)
+    bundle = Path(__file__).parents[4] / "bundles/organ_pocketnet"
+    plan(datalist=str(cohort / "datalist.json"), bundle=str(bundle), output=str(cohort / "plan.json"))
+    assert len(opened) == 8
 
 
 def test_picture_is_radiological_and_coloured() -> None:

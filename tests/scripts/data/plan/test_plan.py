@@ -17,9 +17,10 @@ from monai.bundle import ConfigParser
 from monai.transforms import Orientation
 
 from custom_networks import CaseError
-from scripts.core.datalist import Case, Datalist
+from scripts.core.datalist import Datalist
+from scripts.core.statistics import KnownStatistics
 from scripts.data.phantom.phantom import phantom
-from scripts.data.plan.fingerprint import fingerprint, measure_case
+from scripts.data.plan.fingerprint import fingerprint
 from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel, stored_bytes
 from scripts.data.plan.plan import choose, plan, read_train_config
 
@@ -52,6 +53,7 @@ def cohort(
     return path
 
 
+@pytest.mark.slow
 def test_phantoms_at_the_papers_geometry_give_the_papers_patch_and_spacing(tmp_path: Path) -> None:
     phantom(cases=2, output=str(tmp_path), plane="axial", spacing=0.469, thickness=5.0)
     plan(datalist=str(tmp_path / "datalist.json"), bundle=str(BUNDLE), output=str(tmp_path / "plan.json"))
@@ -72,16 +74,6 @@ def test_paper_geometry_gives_the_papers_patch_and_spacing(tmp_path: Path) -> No
     reasons = written.pop("_plan_")
     assert set(written) <= set(reasons)
     assert set(written) <= set(read_train_config(BUNDLE))
-
-
-def test_sagittal_series_are_measured_after_reorientation(tmp_path: Path) -> None:
-    path = cohort(tmp_path, [((30, 64, 48), (4.0, 0.5, 0.7))], axcodes="PIR")
-    case = Datalist.read(path).training[0]
-    assert nib.load(case.image).shape == (64, 48, 30)
-    measured = measure_case(case, [1, 2])
-    assert measured["shape"] == [30, 64, 48]
-    assert measured["spacing"] == pytest.approx([4.0, 0.5, 0.7])
-    assert measured["voxels"] == {"1": 8 * 16 * 12, "2": 0}
 
 
 def test_axcodes_lps_is_what_itk_calls_rai() -> None:
@@ -108,23 +100,6 @@ def test_axcodes_lps_is_what_itk_calls_rai() -> None:
 def test_bundles_reorient_to_lps() -> None:
     axcodes = [t["axcodes"] for t in read_train_config(BUNDLE)["deterministic_transforms"] if "axcodes" in t]
     assert axcodes == ["LPS"]
-
-
-def test_fingerprint_counts_classes_and_foreground_intensities(tmp_path: Path) -> None:
-    image = np.zeros((10, 10, 10), np.float32)
-    image[:5] = 7
-    label = np.zeros((10, 10, 10), np.uint8)
-    label[:5, :2] = 1
-    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "i.nii")
-    nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "l.nii")
-    labelled = Case("a", {"image": "i.nii", "label": "l.nii"}, folder=tmp_path)
-    found = fingerprint([labelled], {0: "background", 1: "organ", 2: "tumor"})
-    assert found["intensity"]["mean"] == 7
-    assert found["classes"]["organ"] == {"value": 1, "cases": 1, "share_of_voxels": 0.1}
-    assert found["classes"]["tumor"]["cases"] == 0
-    unlabelled = fingerprint([Case("a", {"image": "i.nii"}, folder=tmp_path)], {})
-    assert unlabelled["intensity"]["where"] == "whole image"
-    assert unlabelled["intensity"]["mean"] == 3.5
 
 
 def test_memory_estimate_follows_the_network() -> None:
@@ -160,7 +135,7 @@ def test_memory_budget_of_two_stages_is_that_of_the_trained_one(tmp_path: Path) 
 
 
 def plan_of(folder: Path, **options: Any) -> dict[str, Any]:
-    plan(output=str(folder / "plan.json"), **options)
+    plan(output=str(folder / "plan.json"), overwrite=True, **options)
     return json.loads((folder / "plan.json").read_text())
 
 
@@ -185,7 +160,7 @@ def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: s
 def test_an_id_that_the_bundle_has_not_is_refused(tmp_path: Path) -> None:
     path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
     content = replace(Datalist.read(path), labels={0: "background", 1: "organ"})
-    measured = fingerprint(content.training, content.labels)
+    measured, _ = fingerprint(content.training, content.labels, "MR", KnownStatistics(tmp_path))
     with pytest.raises(CaseError, match="has no id spacing"):
         choose({"patch_size": [1, 1, 1]}, measured, content)
     chosen = choose({"spacing": 0, "patch_size": 0, "num_classes": 0}, measured, content)
@@ -209,6 +184,49 @@ def test_the_bundle_takes_the_plan(tmp_path: Path) -> None:
     assert parser.get_parsed_content("spacing") == [1.0, 1.0, 5.0]
     assert parser.get_parsed_content("network_def").multiple == [8, 8, 2]
     assert parser.get_parsed_content("validate#inferer").roi_size == [16, 16, 8]
+
+
+def test_a_plan_that_says_something_else_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = cohort(tmp_path, [((16, 16, 8), (1.0, 1.0, 5.0))] * 2)
+    options = {"datalist": str(path), "bundle": str(BUNDLE), "output": str(tmp_path / "plan.json")}
+    plan(**options)
+    assert (tmp_path / "plan_fingerprint.json").is_file()
+    plan(**options)  # the same again is no loss
+    edited = {**json.loads((tmp_path / "plan.json").read_text()), "spacing": [2.0, 2.0, 5.0]}
+    (tmp_path / "plan.json").write_text(json.dumps(edited))
+    with pytest.raises(
+        CaseError, match=r"plan\.json is there already and says something else \(spacing\); pass another"
+    ):
+        plan(**options)
+    assert json.loads((tmp_path / "plan.json").read_text()) == edited
+    plan(**options, overwrite=True)
+    assert json.loads((tmp_path / "plan.json").read_text())["spacing"] == [1.0, 1.0, 5.0]
+    # another plan has a fingerprint of its own
+    plan(**{**options, "output": str(tmp_path / "other.json")}, patch="keep")
+    assert (tmp_path / "other_fingerprint.json").read_bytes() == (tmp_path / "plan_fingerprint.json").read_bytes()
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = cohort(tmp_path, [((64, 64, 32), (1.0, 1.0, 3.0))] * 2)
+    assert plan(datalist=str(path), bundle=str(BUNDLE), output=str(tmp_path / "plan.json")) == 0
+    assert (
+        capsys.readouterr().out
+        == f"""spacing = [1.0, 1.0, 3.0]
+    median of 2 cases
+patch_size = [64, 64, 32]
+    per axis the largest power of two not above the median resampled size 64 x 64 x 32, at most 256
+clip_percentiles = [0.5, 99.5]
+    MR: each volume is clipped at its own 0.5 and 99.5 percentiles, then z-scored (P9); the foreground of the data set \
+reaches from 2 to 199
+label_values = [0, 1, 2]
+    the datalist's labels: background, organ, tumor
+2 training cases, 0.13 million voxels each after resampling (median); image and label together take 0.00 GiB in memory \
+at cache_rate 1
+
+written: {tmp_path}/plan.json, {tmp_path}/plan_fingerprint.json
+use: --config_file "['configs/train.json','{tmp_path.resolve()}/plan.json']"
+"""
+    )
 
 
 @pytest.mark.slow
