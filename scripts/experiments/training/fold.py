@@ -23,7 +23,7 @@ from scripts.experiments.training.inputs import (
 from scripts.experiments.training.lock import locked
 
 CHECKPOINTS = {"final": "final.pt", "best": "model.pt"}
-RECORD = "run.json"
+RECORD = "training.json"
 
 
 @dataclass(frozen=True)
