@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.metrics import SurfaceMetric, surface_metrics
     from custom_networks.networks.base import place
     from custom_networks.networks.encoder import GynBTEncoder
+    from custom_networks.networks.ensemble import ensemble_of
     from custom_networks.networks.gynbtnet import GynBTNet
     from custom_networks.networks.masked_autoencoder import SparseMaskedAutoencoder
     from custom_networks.networks.norms import convert_sync_batchnorm
@@ -88,6 +89,7 @@ _HOME = {
     "read_weights": "weights",
     "place": "networks.base",
     "GynBTEncoder": "networks.encoder",
+    "ensemble_of": "networks.ensemble",
     "GynBTNet": "networks.gynbtnet",
     "MaskedReconstructionLoss": "losses",
     "SparseMaskedAutoencoder": "networks.masked_autoencoder",

@@ -295,11 +295,9 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     weights = tmp_path / "model.pt"
     torch.save(network.state_dict(), weights)
     if any("ensemble" in c for c in configs):
-        fold = parser.get_parsed_content("fold_network" if name == "organ_pocketnet" else "network_def")
-        single = fold() if name == "organ_pocketnet" else type(fold)(fold.organ.networks[0], fold.tumor.networks[0])
         for i in range(5):
             (tmp_path / f"FOLDS/fold{i}").mkdir(parents=True)
-            torch.save(single.state_dict(), tmp_path / f"FOLDS/fold{i}/final.pt")
+            torch.save(network.state_dict(), tmp_path / f"FOLDS/fold{i}/final.pt")
 
     verb = words[-1]
     if verb == "network_def":
