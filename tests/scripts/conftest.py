@@ -51,7 +51,10 @@ def _patient(dataset: Dataset, patient: dict[str, str]) -> None:
 
 
 class DicomWriter:
-    """Writes series, structure sets and outlines."""
+    """Writes series, structure sets and outlines; `uid` makes their UIDs."""
+
+    def __init__(self, uid: Callable[[], str] = generate_uid) -> None:
+        self.uid = uid
 
     def affine(
         self, view: str = "axial", spacing: Sequence[float] = (1.5, 1.0, 4.0), origin: Sequence[float] = (-10, 20, 30)
@@ -77,12 +80,10 @@ class DicomWriter:
     ) -> WrittenSeries:
         affine = self.affine() if affine is None else affine
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        written = WrittenSeries(
-            generate_uid(), study or generate_uid(), frame or generate_uid(), affine, patient=patient or {}
-        )
+        written = WrittenSeries(self.uid(), study or self.uid(), frame or self.uid(), affine, patient=patient or {})
         folder.mkdir(parents=True, exist_ok=True)
         for z in range(array.shape[2]):
-            sop = generate_uid()
+            sop = self.uid()
             ds = _file(CLASSES[modality], sop)
             _patient(ds, written.patient)
             ds.Modality, ds.SeriesDescription, ds.ImageType = modality, description, ["ORIGINAL", "PRIMARY"]
@@ -119,10 +120,10 @@ class DicomWriter:
         edit: Callable[[Dataset], Any] | None = None,
     ) -> Path:
         """`rois`: number, name, colour, contours (N, 3) in LPS mm; `reference`: series, images, frame or nothing."""
-        ds = _file(RTSTRUCT, generate_uid())
+        ds = _file(RTSTRUCT, self.uid())
         _patient(ds, series.patient)
         ds.Modality, ds.StructureSetLabel, ds.SeriesDescription = "RTSTRUCT", label, "contours"
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = series.study, generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = series.study, self.uid()
         frame, study, referenced = Dataset(), Dataset(), Dataset()
         referenced.SeriesInstanceUID = series.uid
         study.RTReferencedSeriesSequence = [referenced]

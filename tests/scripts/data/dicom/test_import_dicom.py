@@ -227,6 +227,7 @@ PLANTED = {
     "OtherPatientNames": "PLANTED^OTHER",
     "StudyDescription": "PLANTED study",
     "PatientComments": "PLANTED comment",
+    "IssuerOfPatientID": "PLANTED-ISSUER",
 }
 MARKS = [b"PLANTED", b"planted", b"4711", b"19390712", b"19870605", b"19870606", b"121314", b"ACC-99", b"JANE"]
 
@@ -250,6 +251,12 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
     dicom.rtstruct(folder / "gap" / "s.dcm", gap, rois(dicom, gap.affine, names), reference="images")
     miss = dicom.series(folder / "miss", IMAGE, patient=PLANTED)
     dicom.rtstruct(folder / "miss" / "s.dcm", miss, rois(dicom, miss.affine, ("PLANTED", "JANE")))
+    for name, number in (("PLANTED^JANE", "PLANTED-4711"), ("ANON", "ANON"), ("PLANTED^JANE", "PLANTED-4712")):
+        # mixed kernels, an id that stands for all, two ids of one person
+        patient = {**PLANTED, "PatientName": name, "PatientID": number}
+        kernel = lambda ds, z: setattr(ds, "ConvolutionKernel", f"PLANTED {z % 2}")  # noqa: E731
+        mixed = dicom.series(folder / f"mixed{number}", np.repeat(IMAGE, 2, 2), patient=patient, edit=kernel)
+        dicom.rtstruct(folder / f"mixed{number}.dcm", mixed, rois(dicom, mixed.affine, names))
     orphan = dicom.series(tmp_path / "x", IMAGE, patient=PLANTED)
     dicom.rtstruct(folder / "orphan" / "PLANTED.dcm", orphan, rois(dicom, orphan.affine, names))
     (folder / "PLANTED_broken.dcm").write_bytes(b"\0" * 128 + b"DICMPLANTED^JANE")
@@ -261,7 +268,7 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
     status = main(["import_dicom", str(tree), str(output), "--labels", str(LABELS), "--workers", workers])
     screen = capfd.readouterr()
     assert status == 0
-    assert "1 cases of 1 patients imported, 5 refused" in screen.out
+    assert "5 cases of 2 patients imported, 7 refused" in screen.out
     told = [
         screen.out.encode(),
         screen.err.encode(),
@@ -269,7 +276,7 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
         "".join(str(w.message) for w in recwarn).encode(),
     ]
     files = [p for p in output.rglob("*") if p.is_file()]
-    assert len(files) == 4
+    assert len(files) == 12
     for file in files:
         told.append(str(file.relative_to(tmp_path)).encode())
         told.append(file.read_bytes())
@@ -306,27 +313,6 @@ def test_roi_names_do_no_harm(dicom: Any, tmp_path: Path, name: str) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"e", "deep"}
     assert {p.name for p in (tmp_path / "deep").iterdir()} == {"o", "o_pseudonyms.json"}
     assert len(report(tmp_path / "deep" / "o")) == 1
-
-
-def test_options_are_checked(dicom: Any, tmp_path: Path, capsys: Any) -> None:
-    out = str(tmp_path / "o")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("in the way")
-    dicom.series(tmp_path / "e", IMAGE)
-    for arguments, words in [
-        ([str(tmp_path / "none"), out], "is not a folder"),
-        ([str(tmp_path / "empty"), out], "holds no DICOM"),
-        ([str(tmp_path / "e"), out, "--modality", "US"], "choose one of MR, CT"),
-        ([str(tmp_path / "e"), out, "--description", "a("], "not a regular expression"),
-        ([str(tmp_path / "e"), out, "--labels", "organ"], "not a mapping"),
-        ([str(tmp_path / "e"), out, "--min_slices", "few"], "not a whole number"),
-        ([str(tmp_path / "e"), out, "--workers", "0"], "not a whole number"),
-        ([str(tmp_path / "e"), f"{tmp_path}/file/o"], "cannot be written"),
-        ([str(tmp_path / "e"), out, "--table", f"{out}/t.json"], "inside the data set"),
-    ]:
-        assert main(["import_dicom", *arguments]) == 2
-        assert words in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
 
 
 def test_structure_sets_without_images_are_told(dicom: Any, tmp_path: Path) -> None:
