@@ -21,6 +21,10 @@ VERBS = {
         "Turn a DICOM tree with RTSTRUCT or SEG into NIfTI and a datalist.",
     ),
     "list_rois": ("scripts.data.dicom.list_rois", "List the ROI names of an export, with volumes and overlaps."),
+    "import_nifti": (
+        "scripts.data.cohorts.import_nifti",
+        "Turn a folder of NIfTI, NRRD or MetaImage files into a datalist.",
+    ),
     "import_cohort": ("scripts.data.cohorts.import_cohort", "Turn one of the public data sets into a datalist."),
     "check": ("scripts.data.check.check", "Check every case of a datalist; table, CSV and contact sheet."),
     "split": ("scripts.data.split.split", "Write patient-grouped folds and a held-out set into a datalist."),

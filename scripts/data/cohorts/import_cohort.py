@@ -7,7 +7,7 @@ from typing import Any
 
 from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, add_cases, existing, write_datalist
-from scripts.data.cohorts.nifti_sets import import_nifti
+from scripts.data.cohorts.nifti_sets import import_scans
 from scripts.data.cohorts.sets import CCTH_LABELS, COHORTS, Cohort, hold_out
 from scripts.data.cohorts.totalsegmentator import CLASSES_V1, SPLITS, import_totalsegmentator, published_split
 from scripts.data.dicom.choose import Wanted
@@ -78,7 +78,7 @@ def import_cohort(
         wanted = Wanted(rules, chosen.modality, "", "", chosen.min_slices, bool(allow_missing), bool(axial))
         outcomes = import_tree(source, output, wanted, table, workers, public=key)
     elif chosen.kind == "nifti":
-        outcomes = import_nifti(key, chosen, source, output, bool(copy), workers)
+        outcomes = import_scans(key, chosen, source, output, bool(copy), workers)
     else:
         outcomes = import_totalsegmentator(source, output, bool(allow_missing), bool(copy), workers)
     if not any(one.case for one in outcomes):

@@ -21,7 +21,7 @@ from scripts.data.dicom.scan import parallel
 
 
 @dataclass(frozen=True)
-class NiftiJob:
+class PublishedScan:
     """One published file and where the data set refers to it from."""
 
     case: str
@@ -31,16 +31,17 @@ class NiftiJob:
     copy: bool
 
 
-def place_image(case: str, file: Path, output_dir: Path, copy: bool) -> str:
-    """Put a published image into the data set under its case's name, which predictions are named after.
+def place_file(folder: str, stem: str, file: Path, output_dir: Path, copy: bool) -> str:
+    """Put a published image or label map into the data set under its case's name, which predictions are named after.
 
     Published names are not always distinct (every image of TotalSegmentator is `ct.nii.gz`) and may hold a date.
 
     Args:
-        case: the case's name.
+        folder: `images` or `labels`.
+        stem: the case's name, fit for a file.
         file: the published file.
         output_dir: folder of the datalist.
-        copy: make `images/CASE.nii.gz` a copy; otherwise it is a relative symbolic link to where the file lies.
+        copy: make it a copy; otherwise it is a relative symbolic link to where the file lies.
 
     Returns:
         The path relative to the datalist's folder.
@@ -48,23 +49,23 @@ def place_image(case: str, file: Path, output_dir: Path, copy: bool) -> str:
     Raises:
         CaseError: the file system has no symbolic links.
     """
-    name = f"images/{case}.nii.gz" if file.name.endswith(".gz") else f"images/{case}.nii"
+    name = f"{folder}/{stem}.nii.gz" if file.name.lower().endswith(".gz") else f"{folder}/{stem}.nii"
     placed = output_dir / name
+    # a data set that was unpacked right there needs neither, and must not be replaced by a link to itself
+    if placed.exists() and not placed.is_symlink() and placed.samefile(file):
+        return name
     if copy:
         with atomic_file(placed) as partial:
             shutil.copyfile(file, partial)
-    # a data set that was unpacked right there needs no link, and must not be replaced by one to itself
-    elif not (placed.exists() and placed.samefile(file)):
-        placed.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = placed.with_name(f".partial_{placed.name}")
-        try:
-            unfinished.unlink(missing_ok=True)
-            unfinished.symlink_to(os.path.relpath(file.resolve(), placed.parent.resolve()))
-        except OSError as error:
-            raise CaseError(
-                case, f"{placed.parent} takes no symbolic links ({error.strerror})", "pass --copy"
-            ) from None
-        os.replace(unfinished, placed)
+        return name
+    placed.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = placed.with_name(f".partial_{placed.name}")
+    try:
+        unfinished.unlink(missing_ok=True)
+        unfinished.symlink_to(os.path.relpath(file.resolve(), placed.parent.resolve()))
+    except OSError as error:
+        raise CaseError(stem, f"{placed.parent} takes no symbolic links ({error.strerror})", "pass --copy") from None
+    os.replace(unfinished, placed)
     return name
 
 
@@ -111,17 +112,17 @@ def geometry(outcome: ImportOutcome, shape: tuple[int, ...], affine: np.ndarray)
     return outcome
 
 
-def _import(job: NiftiJob) -> ImportOutcome:
+def _import(scan: PublishedScan) -> ImportOutcome:
     try:
-        _, shape, affine = read_geometry(job.case, job.file)
-        image = place_image(job.case, job.file, job.output_dir, job.copy)
+        _, shape, affine = read_geometry(scan.case, scan.file)
+        image = place_file("images", scan.case, scan.file, scan.output_dir, scan.copy)
     except CaseError as error:
-        return refused(job.case, job.patient, error.problem, error.remedy)
-    outcome = ImportOutcome(job.case, job.patient, entry={"case": job.case, "patient": job.patient, "image": image})
+        return refused(scan.case, scan.patient, error.problem, error.remedy)
+    outcome = ImportOutcome(scan.case, scan.patient, entry={"case": scan.case, "patient": scan.patient, "image": image})
     return geometry(outcome, shape, affine)
 
 
-def import_nifti(
+def import_scans(
     key: str, cohort: Cohort, source: Path, output_dir: Path, copy: bool, workers: int
 ) -> list[ImportOutcome]:
     """Find the scans of a set, wherever its archives were unpacked below a folder.
@@ -153,13 +154,13 @@ def import_nifti(
             copies += 1
         else:
             scans[patient][scan] = file
-    jobs = []
+    published = []
     for patient, found in sorted(scans.items()):
         for number, scan in enumerate(sorted(found), 1):
             # what follows the number in a file's name may be a date
             case = f"{patient}_t{number}" if "scan" in pattern.groupindex else patient
-            jobs.append(NiftiJob(case, patient, found[scan], output_dir, copy))
-    outcomes = parallel(_import, jobs, workers, "cases")
+            published.append(PublishedScan(case, patient, found[scan], output_dir, copy))
+    outcomes = parallel(_import, published, workers, "cases")
     if surplus:
         outcomes.append(
             ImportOutcome("", "", LEFT_OUT, f"{surplus} scans, because the paper's set ends at {cohort.numbers}")

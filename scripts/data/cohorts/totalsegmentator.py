@@ -10,7 +10,7 @@ import numpy as np
 
 from custom_networks.errors import CaseError
 from scripts.core.files import write_nifti
-from scripts.data.cohorts.nifti_sets import geometry, place_image, read_geometry
+from scripts.data.cohorts.nifti_sets import geometry, place_file, read_geometry
 from scripts.data.dicom.outcome import ImportOutcome, refused
 from scripts.data.dicom.scan import parallel
 
@@ -152,7 +152,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class SubjectJob:
+class Subject:
     """One subject's folder: `ct.nii.gz` and `segmentations/CLASS.nii.gz`."""
 
     folder: Path
@@ -190,31 +190,31 @@ def import_totalsegmentator(
     Returns:
         An outcome per subject.
     """
-    jobs = [SubjectJob(folder, output_dir, allow_missing, copy) for folder in find_subjects(source)]
-    return parallel(_import, jobs, workers, "subjects")
+    subjects = [Subject(folder, output_dir, allow_missing, copy) for folder in find_subjects(source)]
+    return parallel(_import, subjects, workers, "subjects")
 
 
-def _import(job: SubjectJob) -> ImportOutcome:
-    case = job.folder.name
+def _import(subject: Subject) -> ImportOutcome:
+    case = subject.folder.name
     try:
-        return _merge(job, case)
+        return _merge(subject, case)
     except CaseError as error:
         return refused(case, case, error.problem, error.remedy)
     except Exception as error:  # a damaged gzip stream, for instance, in any of the 104 files
         return refused(case, case, f"it cannot be imported ({type(error).__name__})", "download it again")
 
 
-def _merge(job: SubjectJob, case: str) -> ImportOutcome:
-    masks = {p.name.removesuffix(".nii.gz"): p for p in (job.folder / "segmentations").glob("*.nii.gz")}
+def _merge(subject: Subject, case: str) -> ImportOutcome:
+    masks = {p.name.removesuffix(".nii.gz"): p for p in (subject.folder / "segmentations").glob("*.nii.gz")}
     missing = [name for name in CLASSES_V1 if name not in masks]
     if missing and len(ONLY_V2 & masks.keys()) > len(ONLY_V2) // 2:
         raise CaseError(case, "its masks are those of version 2", "download version 1, which has the 104 classes")
-    if missing and not job.allow_missing:
+    if missing and not subject.allow_missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise CaseError(
             case, f"{len(missing)} of 104 masks are missing ({shown})", "unpack it again or pass --allow_missing"
         )
-    _, shape, affine = read_geometry(case, job.folder / "ct.nii.gz")
+    _, shape, affine = read_geometry(case, subject.folder / "ct.nii.gz")
     label = np.zeros(shape, dtype=np.uint8)
     notes = [f"{len(missing)} of 104 masks are missing and count as absent classes"] if missing else []
     unknown = sorted(masks.keys() - set(CLASSES_V1))
@@ -244,11 +244,11 @@ def _merge(job: SubjectJob, case: str) -> ImportOutcome:
         )
     if not label.any():
         notes.append("its label map is empty")
-    write_nifti(job.output_dir / "labels" / f"{case}.nii.gz", label, affine)
+    write_nifti(subject.output_dir / "labels" / f"{case}.nii.gz", label, affine)
     entry = {
         "case": case,
         "patient": case,
-        "image": place_image(case, job.folder / "ct.nii.gz", job.output_dir, job.copy),
+        "image": place_file("images", case, subject.folder / "ct.nii.gz", subject.output_dir, subject.copy),
         "label": f"labels/{case}.nii.gz",
     }
     return geometry(ImportOutcome(case, case, notes=notes, entry={**entry}), shape, affine)

@@ -16,7 +16,7 @@ from custom_networks.errors import CaseError
 from scripts.__main__ import main
 from scripts.core.files import write_nifti
 from scripts.data.cohorts.import_cohort import import_cohort
-from scripts.data.cohorts.nifti_sets import place_image
+from scripts.data.cohorts.nifti_sets import place_file
 from scripts.data.cohorts.sets import COHORTS, hold_out
 from scripts.data.cohorts.totalsegmentator import CLASSES_V1, ONLY_V2
 from scripts.experiments.evaluate.measure import find_prediction
@@ -207,7 +207,7 @@ def test_images_are_neither_lost_nor_linked_where_that_cannot_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_nifti(tmp_path / "images" / "a.nii.gz", noise(), AFFINE)
-    assert place_image("a", file, tmp_path, copy=False) == "images/a.nii.gz"
+    assert place_file("images", "a", file, tmp_path, copy=False) == "images/a.nii.gz"
     assert not file.is_symlink()
     np.testing.assert_array_equal(voxels(file), noise())
 
@@ -218,8 +218,8 @@ def test_images_are_neither_lost_nor_linked_where_that_cannot_be(
     with pytest.raises(
         CaseError, match=r"b: .*images takes no symbolic links \(Operation not permitted\); pass --copy"
     ):
-        place_image("b", file, tmp_path, copy=False)
-    assert place_image("b", file, tmp_path, copy=True) == "images/b.nii.gz"
+        place_file("images", "b", file, tmp_path, copy=False)
+    assert place_file("images", "b", file, tmp_path, copy=True) == "images/b.nii.gz"
 
 
 def test_bad_nifti_files_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
