@@ -1,16 +1,22 @@
-"""`Spacingd` one axis at a time: what MONAI's gives, in the memory of input and output, and much faster."""
+"""`Spacingd` one axis at a time: what MONAI's gives, in the memory of input and output, and much faster.
+
+Two things differ from MONAI's. Where the new grid lies is decided with a tolerance in millimetres, see
+`resampling_grid`; and there is a mode `label`, which resamples every class of a label map linearly, see
+`resample_labels`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import to_affine_nd
+from monai.data.utils import affine_to_spacing, to_affine_nd, zoom_affine
 from monai.transforms import Spacing, Spacingd, SpatialResample
 from monai.transforms.inverse import TraceableTransform
 from monai.utils import TraceKeys
@@ -19,6 +25,10 @@ from torch import Tensor
 
 ORDERS: dict[str | int, int] = {"nearest": 0, "bilinear": 1, **{order: order for order in range(6)}}
 EDGE = ("border", "nearest")
+# the mode of label maps, beside those of ORDERS
+LABEL = "label"
+# what two descriptions of one image may differ by, in mm: far above rounding in NIfTI and DICOM, far below a voxel
+TOLERANCE = 0.01
 # weights below this are rounding of float32; without them a spline's weights are a narrow band
 NEGLIGIBLE = 1e-8
 # output planes computed together: wide enough for fast products, thin enough to be small beside the volume
@@ -51,7 +61,7 @@ def axis_weights(axis: Axis, order: int) -> Tensor:
     """
     if order == 0:
         # half-way between two voxels the later one is taken, whatever rounding has done to the position
-        nearest = np.floor(np.arange(axis.new_size) * axis.scale + axis.offset + 0.500001).clip(0, axis.size - 1)
+        nearest = np.floor(np.arange(axis.new_size) * axis.scale + axis.offset + 0.501).clip(0, axis.size - 1)
         return torch.from_numpy(nearest.astype(np.int64))
     lines = ndimage.affine_transform(
         np.eye(axis.size),
@@ -85,6 +95,57 @@ def resample_axes(image: Tensor, axes: Sequence[Axis], order: int) -> Tensor:
             slab = _along(slab, i + 1, axes[i], order)
         out.narrow(first + 1, rows.start, rows.stop - rows.start).copy_(slab)
     return out
+
+
+def resample_labels(labels: Tensor, axes: Sequence[Axis]) -> Tensor:
+    """Resample a label map as its classes: each one linearly, and the largest share wins, at a tie the larger label.
+
+    This is how nnU-Net resamples segmentations. Nearest neighbour, by contrast, moves every boundary by up to half a
+    voxel.
+
+    Args:
+        labels: (1, D, H, W) or (1, H, W), whole numbers; 0 is background.
+        axes: one per spatial axis.
+
+    Returns:
+        Float32 (1, D', H', W'). Each class is resampled in its bounding box, one after the other: beside input and output
+        there are two volumes at a time, however many classes there are.
+    """
+    size = [axis.new_size for axis in axes]
+    out, best, total = (torch.zeros(size, dtype=torch.float32, device=labels.device) for _ in range(3))
+    values, index = labels[0].unique(return_inverse=True)
+    boxes = ndimage.find_objects(index.cpu().numpy() + 1)
+    for value, number, box in zip(values.tolist(), range(len(values)), boxes, strict=True):
+        if value == 0:
+            continue
+        share = (index[box] == number).float()[None]
+        place = []
+        for dim, (axis, part) in enumerate(zip(axes, box, strict=True), start=1):
+            if axis.unchanged:
+                place.append(part)
+                continue
+            weights = axis_weights(axis, 1)[:, part]
+            rows = weights.any(1).nonzero()
+            taken = slice(int(rows.min()), int(rows.max()) + 1) if len(rows) else slice(0, 0)
+            share = _product(weights[taken].to(share.device), share, dim)
+            place.append(taken)
+        where = tuple(place)
+        total[where] += share[0]
+        _keep_larger(out[where], best[where], share[0], value)
+    # what the classes leave is the background's share
+    out[1 - total > best + TIE] = 0
+    return out[None]
+
+
+# shares closer than this are the same but for rounding
+TIE = 1e-5
+
+
+def _keep_larger(out: Tensor, best: Tensor, share: Tensor, value: float) -> None:
+    """Give a class the voxels where its share is the largest so far; in place."""
+    wins = (share > best - TIE) & (share > 0)
+    out[wins] = value
+    torch.maximum(best, share, out=best)
 
 
 def _along(slab: Tensor, dim: int, axis: Axis, order: int) -> Tensor:
@@ -130,7 +191,12 @@ class SeparableResample(SpatialResample):
     MONAI evaluates a spline at a list of float64 positions, which takes over ten volumes of memory. On parallel grids
     the same spline is a product of three: a small matrix per axis. Values differ by rounding alone. Any other case (grids
     that are not parallel, lazy execution, another padding mode or aligned corners) is MONAI's. It needs no cupy on a GPU.
+
+    `mode` may be `label` too, for label maps of one channel: see `resample_labels`.
     """
+
+    # how the inverse interpolates; default as the resampling itself
+    inverse_mode: str | int | None = None
 
     def __call__(
         self,
@@ -149,7 +215,8 @@ class SeparableResample(SpatialResample):
         chosen, edge = getattr(chosen, "value", chosen), getattr(edge, "value", edge)
         corners = self.align_corners if align_corners is None else align_corners
         eager = not corners and not (self.lazy if lazy is None else lazy) and not getattr(img, "pending_operations", [])
-        if eager and isinstance(img, MetaTensor) and chosen in ORDERS and edge in EDGE and spatial_size is not None:
+        known = chosen in ORDERS or chosen == LABEL
+        if eager and isinstance(img, MetaTensor) and known and edge in EDGE and spatial_size is not None:
             size = [int(s) for s in torch.as_tensor(spatial_size).reshape(-1)]
             source = to_affine_nd(len(size), img.affine).to(torch.float64).cpu()
             target = source if dst_affine is None else to_affine_nd(len(size), dst_affine).to(source)
@@ -157,15 +224,34 @@ class SeparableResample(SpatialResample):
             if axes is not None:
                 info = {
                     "dtype": "float64",
-                    "mode": chosen,
+                    "mode": chosen if self.inverse_mode is None else self.inverse_mode,
                     "padding_mode": edge,
                     "align_corners": TraceKeys.NONE,
                     "src_affine": source,
                 }
-                return self._resample(img, axes, torch.linalg.solve(source, target), ORDERS[chosen], info)
+                return self._resample(img, axes, torch.linalg.solve(source, target), chosen, info)
+        if chosen == LABEL:
+            return self._label_by_label(img, dst_affine, spatial_size, padding_mode, align_corners, dtype, lazy)
         return super().__call__(img, dst_affine, spatial_size, mode, padding_mode, align_corners, dtype, lazy)
 
-    def _resample(self, img: MetaTensor, axes: list[Axis], xform: Tensor, order: int, info: dict[str, Any]) -> Tensor:
+    def _label_by_label(self, img: Tensor, dst_affine: Tensor | None, spatial_size: Any, *options: Any) -> Tensor:
+        """Mode `label` on grids that are not parallel, by MONAI's linear interpolation of each class."""
+        padding_mode, *rest = options
+        values = torch.unique(torch.as_tensor(img))
+        out = best = None
+        for value in values.tolist():
+            share = (img == value).to(torch.float32)
+            share = super().__call__(share, dst_affine, spatial_size, "bilinear", padding_mode, *rest)
+            if out is None or best is None:
+                out, best = torch.full_like(share, value), torch.as_tensor(share).clone()
+            else:
+                _keep_larger(torch.as_tensor(out), best, torch.as_tensor(share), value)
+        assert out is not None
+        if isinstance(out, MetaTensor) and out.applied_operations:
+            out.applied_operations[-1][TraceKeys.EXTRA_INFO]["mode"] = LABEL
+        return out
+
+    def _resample(self, img: MetaTensor, axes: list[Axis], xform: Tensor, mode: Any, info: dict[str, Any]) -> Tensor:
         same = all(axis.unchanged for axis in axes)
         meta = TraceableTransform.track_transform_meta(
             img,
@@ -177,7 +263,10 @@ class SeparableResample(SpatialResample):
             lazy=False,
         )
         array = img.as_tensor()
-        out = array.to(torch.float32) if same else resample_axes(array, axes, order)
+        if same:
+            out = array.to(torch.float32)
+        else:
+            out = resample_labels(array, axes) if mode == LABEL else resample_axes(array, axes, ORDERS[mode])
         return MetaTensor(out).copy_meta_from(meta)
 
     def inverse(self, data: Tensor) -> Tensor:
@@ -223,23 +312,112 @@ def parallel_axes(source: Tensor, target: Tensor, size: Sequence[int], new_size:
     return axes
 
 
-class SeparableSpacing(Spacing):
-    """`Spacing` by `SeparableResample`; same arguments."""
+def resampling_grid(affine: np.ndarray, size: Sequence[int], spacing: Sequence[float]) -> tuple[list[int], np.ndarray]:
+    """The grid of another spacing over an image, as `monai.data.utils.compute_shape_offset`, decided in millimetres.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    MONAI puts the first voxel of the new grid on the image's first voxel if that is a corner of the image in the new
+    directions, else it centres the new grid on the image. Whether it is a corner it asks of float64 numbers with
+    `np.allclose(…, 0, rtol=1e-3)`, whose relative tolerance counts nothing beside 0 and whose absolute one is 1e-8
+    voxels. An oblique affine that was written as float32 or as decimal text is never that orthogonal, so rounding
+    decides, and one series read from NIfTI and from DICOM lands on two grids up to half a voxel of the coarse axis apart.
+    So it is, at half a voxel, with the number of voxels.
+
+    Here both are decided with `TOLERANCE`: affines whose voxels agree to 1e-4 mm give the same size, and affines that
+    agree as well.
+
+    Args:
+        affine: (d + 1, d + 1).
+        size: d voxel counts.
+        spacing: d target spacings in mm; what is not positive keeps the image's.
+
+    Returns:
+        Voxel counts and affine of the new grid.
+    """
+    n = len(size)
+    own = affine_to_spacing(affine, n)
+    target = [
+        float(old if wanted <= 0 or abs(old - wanted) * count <= TOLERANCE else wanted)
+        for old, wanted, count in zip(own, spacing, size, strict=True)
+    ]
+    new_affine = zoom_affine(affine, target, diagonal=False)
+    corners = np.array(list(product(*((0.0, count - 1.0) for count in size)))).T
+    places = (np.linalg.solve(new_affine[:n, :n], affine[:n, :n]) @ corners) * np.array(target)[:, None]
+    # half-way between two sizes the larger is taken, whatever rounding has done to the extent
+    new_size = [
+        math.floor((extent + TOLERANCE) / step + 1.5) for extent, step in zip(np.ptp(places, 1), target, strict=True)
+    ]
+    new_affine[:n, -1] = affine[:n, -1]
+    if places.min() < -TOLERANCE:  # a sheared image
+        shift = affine[:n, :n] @ (np.array(size) / 2) - new_affine[:n, :n] @ (np.array(new_size) / 2)
+        new_affine[:n, -1] += shift
+    return new_size, new_affine
+
+
+class SeparableSpacing(Spacing):
+    """`Spacing` by `SeparableResample` onto the grid of `resampling_grid`.
+
+    Args:
+        args: of `Spacing`; with the options that change the grid's rule (`diagonal`, `scale_extent`,
+            `recompute_affine`, `min_pixdim`, `max_pixdim`, lazy execution) the grid is MONAI's.
+        inverse_mode: how the inverse interpolates; default as the resampling itself.
+        kwargs: of `Spacing`.
+    """
+
+    def __init__(self, *args: Any, inverse_mode: str | int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         old = self.sp_resample
         self.sp_resample = SeparableResample(old.mode, old.padding_mode, old.align_corners, old.dtype, old.lazy)
+        self.sp_resample.inverse_mode = inverse_mode
+
+    def __call__(
+        self,
+        data_array: Tensor,
+        mode: Any = None,
+        padding_mode: Any = None,
+        align_corners: bool | None = None,
+        dtype: Any = None,
+        scale_extent: bool | None = None,
+        output_spatial_shape: Any = None,
+        lazy: bool | None = None,
+    ) -> Tensor:
+        """See `Spacing`."""
+        limits = np.concatenate([self.min_pixdim, self.max_pixdim]).astype(float)
+        theirs = self.diagonal or self.recompute_affine or not np.isnan(limits).all()
+        theirs |= bool(self.scale_extent if scale_extent is None else scale_extent)
+        theirs |= bool(self.lazy if lazy is None else lazy) or bool(getattr(data_array, "pending_operations", []))
+        if theirs or not isinstance(data_array, MetaTensor):
+            return super().__call__(
+                data_array, mode, padding_mode, align_corners, dtype, scale_extent, output_spatial_shape, lazy
+            )
+        size = data_array.shape[1:]
+        affine = to_affine_nd(len(size), data_array.affine.to(torch.float64).cpu().numpy())
+        spacing = [*self.pixdim[: len(size)], *[self.pixdim[-1]] * (len(size) - len(self.pixdim))]
+        new_size, new_affine = resampling_grid(affine, size, spacing)
+        return self.sp_resample(
+            data_array,
+            dst_affine=torch.as_tensor(new_affine),
+            spatial_size=new_size if output_spatial_shape is None else output_spatial_shape,
+            mode=mode,
+            padding_mode=padding_mode,
+            align_corners=align_corners,
+            dtype=dtype,
+        )
 
 
 class SeparableSpacingd(Spacingd):
-    """`Spacingd` by `SeparableResample`; same arguments, same result, invertible.
+    """`Spacingd` by `SeparableSpacing`; same arguments, invertible.
 
     In a bundle: `{"_target_": "custom_networks.SeparableSpacingd", "keys": ["image", "label"], "pixdim": "@spacing",
-    "mode": [3, "nearest"]}`.
+    "mode": [3, "label"]}`.
+
+    Args:
+        args: of `Spacingd`; a mode may be `label`, see `resample_labels`.
+        inverse_mode: how the inverse interpolates, for example `label` where `Invertd` takes back label maps that were
+            predicted on images; default as the resampling itself.
+        kwargs: of `Spacingd`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, inverse_mode: str | int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         old = self.spacing_transform
         self.spacing_transform = SeparableSpacing(
@@ -249,4 +427,5 @@ class SeparableSpacingd(Spacingd):
             min_pixdim=old.min_pixdim,
             max_pixdim=old.max_pixdim,
             lazy=old.lazy,
+            inverse_mode=inverse_mode,
         )
