@@ -99,7 +99,8 @@ def test_axcodes_lps_is_what_itk_calls_rai() -> None:
 
 def test_bundles_reorient_to_lps() -> None:
     axcodes = [t["axcodes"] for t in read_train_config(BUNDLE)["deterministic_transforms"] if "axcodes" in t]
-    assert axcodes == ["LPS"]
+    assert axcodes == ["@orientation"]
+    assert read_train_config(BUNDLE)["orientation"] == "LPS"
 
 
 def test_memory_estimate_follows_the_network() -> None:
