@@ -1,8 +1,9 @@
-"""One slice of a case as a picture: grey image, labels filled lightly and outlined."""
+"""How images and classes look everywhere: colours, grey range, and one slice of a case as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 
@@ -17,29 +18,34 @@ COLOURS = {
     "bladder": "#ffd500",
     "rectum": "#b5773c",
 }
-# told apart on grey, and by most people with a colour vision deficiency
+# bright enough on grey and on black, and told apart by most people with a colour vision deficiency
 PALETTE = (
-    (230, 85, 60),
-    (64, 176, 166),
-    (240, 190, 70),
-    (120, 94, 240),
-    (220, 38, 127),
-    (100, 200, 90),
-    (0, 158, 255),
-    (255, 140, 200),
-    (170, 120, 70),
-    (150, 220, 230),
+    "#f781bf",
+    "#00c2c7",
+    "#ff851b",
+    "#b07aff",
+    "#9acd32",
+    "#ffffff",
+    "#ff4136",
+    "#3d8bff",
+    "#ffd500",
+    "#b5773c",
 )
+# both spellings of the one class that chooses slices and may lie inside another
+TUMOR_NAMES = ("tumor", "tumour")
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour per class as #rrggbb: the papers' where they have one, else the next of a palette that none of them has."""
+    known = {name: COLOURS[name.lower()] for name in names if name.lower() in COLOURS}
+    free = cycle([colour for colour in PALETTE if colour not in known.values()])
+    return {name: known.get(name) or next(free) for name in names}
 
 
 def label_colors(labels: Mapping[int, str]) -> dict[int, tuple[int, int, int]]:
-    """Colour of every foreground label: the papers' where they have one, else a palette."""
-    colors: dict[int, tuple[int, int, int]] = {}
-    for value, name in labels.items():
-        if value:
-            known = COLOURS.get(name.lower())
-            colors[value] = _rgb(known) if known else PALETTE[(value - 1) % len(PALETTE)]
-    return colors
+    """Colour (red, green, blue) of every foreground label, by `colours`."""
+    palette = colours([name for value, name in labels.items() if value])
+    return {value: _rgb(palette[name]) for value, name in labels.items() if value}
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -47,12 +53,24 @@ def _rgb(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def window(image: np.ndarray, modality: str) -> tuple[float, float]:
-    """Grey window: soft tissue for CT in HU, else the 1st to the 99th percentile."""
-    low, high = (float(v) for v in np.percentile(image[np.isfinite(image)], (1, 99)))
-    if modality.upper() == "CT" and low < -200:
+def grey_range(image: np.ndarray, modality: str) -> tuple[float, float]:
+    """What is black and what is white: soft tissue for CT in HU, else the 1st to the 99.8th percentile of the tissue."""
+    finite = image[np.isfinite(image)]
+    if not finite.size:
+        return 0.0, 1.0
+    if modality.upper() == "CT" and float(np.percentile(finite, 1)) < -200:
         return -160.0, 240.0
+    # air around the patient is not tissue
+    tissue = finite[finite > finite.mean() * 0.2]
+    low, high = (float(v) for v in np.percentile(tissue if tissue.size else finite, (1, 99.8)))
+    if high <= low:
+        low, high = float(finite.min()), float(finite.max())
     return low, high if high > low else low + 1.0
+
+
+def plain_text(text: str) -> str:
+    """A name from outside for matplotlib: no mathematics mode, no characters that a font cannot draw."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text).replace("$", r"\$")
 
 
 def slice_picture(
@@ -78,7 +96,7 @@ def slice_picture(
     index = image.shape[axis] // 2
     if label is not None and label.any():
         values = [value for value in labels if value and (label == value).any()]
-        tumor = [value for value in values if labels[value].lower() in {"tumor", "tumour"}]
+        tumor = [value for value in values if labels[value].lower() in TUMOR_NAMES]
         chosen = label == tumor[0] if tumor else label > 0
         index = int(np.argmax(chosen.sum(axis=others)))
     # columns run to the patient's left (or posterior in a sagittal slice), rows to posterior (or inferior)
@@ -88,7 +106,7 @@ def slice_picture(
     if rows == 2:
         flat, mask = flat[::-1], None if mask is None else mask[::-1]
     flat, mask = _closer(flat, mask, float(spacing[rows]), float(spacing[columns]))
-    low, high = window(image[tuple(slice(None, None, max(1, n // 64)) for n in image.shape)], modality)
+    low, high = grey_range(image[tuple(slice(None, None, max(1, n // 64)) for n in image.shape)], modality)
     finite = np.nan_to_num(flat.astype(np.float32), nan=low, posinf=high, neginf=low)
     grey = np.clip((finite - low) / (high - low), 0, 1) * 255
     picture = np.repeat(grey[..., None], 3, axis=2)

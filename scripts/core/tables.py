@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ def shown(value: object) -> str:
         return ""
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    # from 999.5 on, three figures would be written with an exponent
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Align rows in columns, numbers to the right.
+def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, left: int | None = None) -> str:
+    """Align rows in columns.
 
     Args:
         rows: one mapping per line.
         columns: which keys, in order; default the keys of the first row.
+        left: how many columns, from the first, are aligned to the left; default those that do not hold numbers alone.
 
     Returns:
         Lines joined by newlines; empty for no rows.
@@ -35,17 +38,20 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
     names = list(columns or rows[0])
     cells = [[shown(row.get(name)) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
-    numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in names]
+    right = [
+        all(isinstance(row.get(name), int | float | None) for row in rows) if left is None else i >= left
+        for i, name in enumerate(names)
+    ]
 
     def line(values: Sequence[str]) -> str:
-        padded = [v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True)]
+        padded = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(names), "  ".join("-" * width for width in widths), *map(line, cells)])
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows as CSV, atomically.
+    """Write rows as CSV, atomically; numbers keep ten figures, what is not a number is an empty cell.
 
     Args:
         path: the file.
@@ -57,9 +63,15 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    # a spreadsheet would run a cell that starts like a formula; case names come from outside
-    risky = ("=", "+", "@")
-    writer.writerows(
-        {k: f"'{v}" if isinstance(v, str) and v.startswith(risky) else shown(v) for k, v in row.items()} for row in rows
-    )
+    writer.writerows({key: _csv_cell(value) for key, value in row.items()} for row in rows)
     return write_text(path, stream.getvalue())
+
+
+def _csv_cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.10g}"
+    # csv leaves a carriage return unquoted, and a reader would end the row there
+    text = shown(value).replace("\r", " ")
+    # a spreadsheet would run a cell that starts like a formula; case names come from outside
+    risky = isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t")) and text != "-"
+    return f"'{text}" if risky else text

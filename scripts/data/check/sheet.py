@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.core.files import atomic_file
-from scripts.core.look import label_colors
+from scripts.core.look import label_colors, plain_text
 from scripts.data.check.case import CheckedCase
 
 COLORS = {"error": "#c00000", "warning": "#b35900", "": "#222222"}
@@ -54,7 +54,7 @@ def _page(cases: Sequence[CheckedCase], labels: Mapping[int, str], path: Path, t
     figure.subplots_adjust(
         left=0.01, right=0.99, top=1 - 0.75 / height, bottom=(0.4 + legend) / height, wspace=0.05, hspace=0.4 / 2.1
     )
-    figure.text(0.012, 1 - 0.12 / height, _plain(title), fontsize=13, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.12 / height, plain_text(title), fontsize=13, fontweight="bold", va="top")
     for axis in axes.flat:
         axis.axis("off")
     for case, axis in zip(cases, axes.flat, strict=False):
@@ -65,7 +65,7 @@ def _page(cases: Sequence[CheckedCase], labels: Mapping[int, str], path: Path, t
         for spine in axis.spines.values():
             spine.set(color=color, linewidth=2.5 if case.severity else 0.8)
         if case.picture is None:
-            text = textwrap.fill(_plain(case.findings[0].sentence if case.findings else "no picture"), 26)
+            text = textwrap.fill(plain_text(case.findings[0].sentence if case.findings else "no picture"), 26)
             axis.text(0.5, 0.5, "\n".join(text.split("\n")[:9]), ha="center", va="center", fontsize=7, color=color)
             axis.set(xlim=(0, 1), ylim=(0, 1), facecolor="#f2f2f2")
             continue
@@ -78,7 +78,7 @@ def _page(cases: Sequence[CheckedCase], labels: Mapping[int, str], path: Path, t
         centre = case.picture.shape[0] / 2
         axis.set_ylim(centre + side / 2 / case.aspect - 0.5, centre - side / 2 / case.aspect - 0.5)
     handles = [
-        Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=_plain(labels[value]))
+        Patch(color=(color[0] / 255, color[1] / 255, color[2] / 255), label=plain_text(labels[value]))
         for value, color in shown
     ]
     if handles:
@@ -100,9 +100,4 @@ def _caption(case: CheckedCase) -> str:
     name = case.case if len(case.case) <= 22 else case.case[:21] + "…"
     second = ", ".join(rules) if rules else "ok"
     second = second if len(second) <= 32 else second[:31] + "…"
-    return _plain(f"{name}  {case.place}".rstrip() + f"\n{second}")
-
-
-def _plain(text: str) -> str:
-    """Case names come from outside: no mathematics mode, no characters that a font cannot draw."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text).replace("$", r"\$")
+    return plain_text(f"{name}  {case.place}".rstrip() + f"\n{second}")

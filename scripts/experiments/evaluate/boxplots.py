@@ -1,11 +1,9 @@
-"""The pictures of an evaluation: which cases are drawn, and the box plots of the PocketNet paper's Figure 4."""
+"""Box plots of scores by class, as in the PocketNet paper's Figure 4."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -14,34 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from custom_networks import case_name
-from scripts.experiments.evaluate.measure import Classes
-from scripts.experiments.evaluate.overlay import colours, load, overlay
+from scripts.core.files import atomic_file
+from scripts.core.look import colours, plain_text
 
 # more boxes than this do not stand side by side
 UPRIGHT = 14
-
-
-def target_class(classes: Classes) -> str:
-    """The class that decides which cases and slices are shown: the tumour, else the HR-CTV, else the last one."""
-    by_lower = {name.lower(): name for name in classes}
-    return by_lower.get("tumor") or by_lower.get("hr-ctv") or list(classes)[-1]
-
-
-def choose_cases(table: pd.DataFrame, target: str, count: int) -> list[tuple[str, str]]:
-    """Pick cases from best to worst by the target's DSC, evenly spaced in rank, extremes and median included.
-
-    Returns:
-        (rank, case): rank is `best`, `median`, `worst` or `rank 2 of 9`.
-    """
-    part = table[(table["class"] == target) & table["dsc"].notna() & (table["outcome"] != "no prediction")]
-    ordered = part.sort_values(["dsc", "case"], ascending=[False, True])["case"].tolist()
-    if not ordered or count < 1:
-        return []
-    last = len(ordered) - 1
-    ranks = sorted({i * last // max(1, count - 1) for i in range(count)}) if count > 1 else [last // 2]
-    words = {0: "best", last: "worst", **({last // 2: "median"} if last > 1 else {})}
-    return [(words.get(r, f"rank {r + 1} of {last + 1}"), ordered[r]) for r in ranks]
 
 
 def box_plots(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
@@ -78,7 +53,8 @@ def box_plots(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
             axes.set(**({"xlabel": label, "xlim": limits} if lying else {"ylabel": label, "ylim": limits}))
             axes.grid(axis="x" if lying else "y", color="#e4e4e4", linewidth=0.8)
             axes.set_axisbelow(True)
-        figure.savefig(file)
+        with atomic_file(file) as partial:
+            figure.savefig(partial)
 
 
 def _boxes(
@@ -116,8 +92,7 @@ def _boxes(
             )
             ticks.append(position)
             missed = int(part["missed"].sum())
-            lines = [name] if m == 0 or models > 1 else []
-            lines += [model] if models > 1 else []
+            lines = [plain_text(name), *([plain_text(model)] if models > 1 else [])]
             lines.append(f"n = {len(values)}")
             lines += [f"{missed} missed"] if missed and metric != "dsc" else []
             texts.append((", " if lying else "\n").join(lines))
@@ -128,39 +103,3 @@ def _boxes(
     else:
         axes.set_xticks(ticks, texts, fontsize=9 if models == 1 else 7.5)
         axes.set_xlim(limits)
-
-
-def write_pictures(
-    tables: Mapping[str, pd.DataFrame],
-    cases: Sequence[Mapping[str, Any]],
-    predictions: Path,
-    classes: Classes,
-    modality: str,
-    output: Path,
-    count: int,
-) -> list[tuple[str, Path]]:
-    """Write the box plots and `count` overlays.
-
-    Returns:
-        Caption and file of each picture, box plots first.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    written = [("DSC and HD95 by class", output / "boxplots.png")]
-    box_plots(tables, written[0][1])
-    table, target = next(iter(tables.values())), target_class(classes)
-    by_name = {case_name(case): case for case in cases}
-    for rank, name in choose_cases(table, target, count):
-        rows = table[table["case"] == name].set_index("class")
-        scores = {c: _score(rows.loc[c]) for c in classes}
-        file = output / f"{rank.replace(' ', '_')}_{name}.png"
-        title = f"{name}: {rank} by DSC of {target}" if len(table["case"].unique()) > 1 else name
-        overlay(load(by_name[name], predictions), classes, target, modality, title, scores, file)
-        written.append((title, file))
-    return written
-
-
-def _score(row: Any) -> str:
-    if row["outcome"] != "found":
-        return str(row["outcome"])
-    hd95 = "" if math.isnan(row["hd95_mm"]) else f", HD95 {row['hd95_mm']:.1f} mm, ASD {row['asd_mm']:.1f} mm"
-    return f"DSC {row['dsc']:.2f}{hd95}, {row['label_ml']:.1f} ml (predicted {row['pred_ml']:.1f})"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from custom_networks import CaseError, case_name
-from scripts.core.datalist import Case, Datalist, Patients, distinct_names
+from custom_networks import CaseError
+from scripts.core.datalist import Case, Datalist, Patients, distinct_names, safe_name
+from scripts.core.tables import text_table, write_csv
 from scripts.experiments.evaluate import aggregate, significance
-from scripts.experiments.evaluate import boxplots as drawing
-from scripts.experiments.evaluate.measure import check_grids, find_prediction, measure, read_classes
-from scripts.experiments.evaluate.page import write_report
+from scripts.experiments.evaluate.classes import Classes, read_classes, target_class
+from scripts.experiments.evaluate.measure import find_prediction, measure
+from scripts.experiments.evaluate.page import Content, write_page
+from scripts.experiments.evaluate.pictures import write_pictures
+from scripts.experiments.evaluate.yardstick import experts, read_yardstick
 
 
 def evaluate(
@@ -26,16 +31,20 @@ def evaluate(
     classes: Any = None,
     compare: Any = None,
     pictures: int = 3,
+    tolerance: float = 2.0,
+    strata: Any = None,
+    yardstick: str | None = None,
     draws: int = 9999,
     seed: int = 0,
     workers: int = 2,
     patients: Patients = "named",
 ) -> int:
-    """Compare predictions with labels: DSC, HD95 and ASD in mm (GynBTNet paper, section 3.1), pictures, tests.
+    """Compare predictions with labels: DSC, NSD, HD95 and ASD in mm, volumes, pictures, tests; docs/evaluation.md.
 
-    Writes to `output`: cases.csv (one row per case and class), summary.csv, pictures/*.png, report.html and, with
+    Writes to `output`: cases.csv (one row per case and class), summary.csv, strata.csv, pictures/*.png, report.html and, with
     --compare, statistics.csv and compare/NAME/{cases,summary}.csv. A case's prediction is CASE.nii.gz, CASE_pred.nii.gz,
-    or what MONAI's SaveImaged writes (STEM/STEM_pred.nii.gz), on its label's grid. A missing prediction counts as a miss.
+    or what MONAI's SaveImaged writes (STEM/STEM_pred.nii.gz), on its label's grid. A missing prediction counts as a miss;
+    a case that cannot be measured is named and counts nowhere.
 
     Args:
         datalist: JSON with the labels' names and the cases.
@@ -46,50 +55,84 @@ def evaluate(
             datalist's `regions`; else organ (tumour included) and tumor; else one class per label.
         compare: a folder of another model's predictions, or several separated by commas.
         pictures: number of cases to draw, from best to worst.
+        tolerance: of NSD, the normalised surface Dice, in mm.
+        strata: volumes in ml that separate small from large, such as 10,40, of the tumour, the HR-CTV or the last class;
+            default the thirds of this data set.
+        yardstick: JSON of how far experts differ, in place of the shipped one.
         draws: random permutations of the tests.
-        seed: of the bootstrap and the tests.
+        seed: of the tests.
         workers: cases measured at a time.
         patients: `each` takes a case without a patient for a patient of its own, instead of refusing it.
 
     Returns:
-        0; 1 if a prediction is missing (after everything else was written).
+        0; 1 if a prediction is missing or a case could not be measured or drawn (after everything else was written).
 
     Raises:
-        CaseError: a file is missing, unreadable or on another grid, or a class cannot be told.
+        CaseError: the datalist, a folder or an option cannot be used, or not one case can be measured.
     """
     content = Datalist.read(datalist, patients=patients)
     cases = _labelled(content.section(section), datalist, section)
-    wanted, known = read_classes(datalist, classes)
-    folders = _models(predictions, compare)
-    for folder in folders.values():
-        check_grids(cases, folder)
-    target = Path(str(output))
-    target.mkdir(parents=True, exist_ok=True)
+    wanted, known = read_classes(content, classes), sorted(content.labels)
+    modality = content.modality or "MR"
+    column, notes = experts(read_yardstick(yardstick), wanted, modality)
+    bounds = _volumes(strata)
+    folders, target = _models(predictions, compare), Path(str(output))
+    missing = _check_folders(cases, folders, target)
     # MONAI warns of an argument that MONAI itself passes
     warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+    problems = [
+        f"{folder}: {len(absent)} of {len(cases)} predictions are missing and count as missed: {', '.join(absent)}"
+        for folder, absent in missing.items()
+        if absent
+    ]
     tables: dict[str, pd.DataFrame] = {}
-    for i, (name, folder) in enumerate(folders.items()):
-        tables[name] = measure(cases, folder, wanted, known, int(workers))
-        _write(tables[name], target if i == 0 else target / "compare" / name, int(seed))
-    table = next(iter(tables.values()))
-    lines = aggregate.cells(aggregate.summarise(table, int(seed)))
-    print(f"\n{aggregate.as_text(lines)}\n\n{textwrap.fill(aggregate.NOTE, 110)}")
-    tests = None
-    if len(tables) > 1:
-        frame = significance.compare(tables, int(draws), int(seed))
-        frame.to_csv(target / "statistics.csv", index=False, float_format="%.6g")
-        tests = significance.cells(frame)
-        print(f"\n{aggregate.as_text(tests, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}")
-    modality = content.modality or "mr"
-    images = drawing.write_pictures(
-        tables, cases, folders[next(iter(tables))], wanted, modality, target / "pictures", int(pictures)
+    for name, folder in folders.items():
+        tables[name], failed = measure(cases, folder, wanted, known, tolerance, workers)
+        problems += [f"not measured: {error}" for error in failed]
+    _remove_earlier(target)
+    whole = {name: aggregate.add_class_mean(table) for name, table in tables.items()}
+    for i, name in enumerate(tables):
+        place = target if i == 0 else target / "compare" / name
+        _write(place / "cases.csv", tables[name])
+        _write(place / "summary.csv", aggregate.summarise(whole[name]))
+    name, table = next(iter(tables.items()))
+    summary = aggregate.summarise(whole[name])
+    page = Content(
+        content.name or Path(datalist).resolve().parent.name,
+        _about(datalist, section, folders, wanted, tolerance),
+        table,
+        aggregate.cells(summary, column),
+        aggregate.few_patients(summary),
+        target_class(wanted),
+        experts=notes,
     )
-    write_report(target / "report.html", table, lines, tests, images)
+    few = f" {aggregate.NOTE_FEW}" if page.few_patients else ""
+    print(f"\n{text_table(page.lines, left=2)}\n\n{textwrap.fill(aggregate.NOTE + few, 110)}")
+    by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, bounds))
+    if len(by_size):
+        _write(target / "strata.csv", by_size)
+        page.strata = aggregate.cells(by_size)
+        heading = aggregate.METRICS["dsc"].heading
+        print(f"\n{text_table([line for line in page.strata if line['metric'] == heading], left=3)}")
+    if len(tables) > 1:
+        comparison = significance.compare(whole, draws, seed)
+        _write(target / "statistics.csv", comparison)
+        page.comparison = significance.cells(comparison)
+        ignored = "\n".join(
+            textwrap.fill(f"{heading}: {text}", 110, subsequent_indent="  ")
+            for heading, text in significance.TESTS.values()
+        )
+        print(f"\n{text_table(page.comparison, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}\n{ignored}")
+    page.images, failed = write_pictures(tables, cases, folders[name], wanted, modality, target / "pictures", pictures)
+    page.problems = problems + [f"not drawn: {error}" for error in failed]
+    write_page(target / "report.html", page)
+    for problem in page.problems:
+        print(f"\n{problem}")
     print(f"\n{target}: cases.csv, summary.csv, pictures/, report.html")
-    return _missing(cases, folders)
+    return int(bool(page.problems))
 
 
-def _labelled(cases: Sequence[Case], datalist: str, section: str) -> list[dict[str, Any]]:
+def _labelled(cases: Sequence[Case], datalist: str, section: str) -> list[Case]:
     labelled = [case for case in cases if case.label]
     if not labelled:
         raise CaseError(
@@ -98,7 +141,20 @@ def _labelled(cases: Sequence[Case], datalist: str, section: str) -> list[dict[s
     distinct_names(labelled, f"datalist {datalist}")
     if len(labelled) < len(cases):
         print(f"{len(cases) - len(labelled)} of {len(cases)} cases have no label and are left out.")
-    return [case.entry() for case in labelled]
+    return labelled
+
+
+def _volumes(strata: Any) -> list[float] | None:
+    if strata is None:
+        return None
+    words = strata.split(",") if isinstance(strata, str) else strata if isinstance(strata, list | tuple) else [strata]
+    try:
+        bounds = [float(word) for word in words]
+    except (TypeError, ValueError):
+        bounds = [-1.0]
+    if not all(0 < bound < float("inf") for bound in bounds):
+        raise CaseError("--strata", f"{strata!r} is no list of volumes in ml", "write --strata 10,40")
+    return bounds
 
 
 def _models(predictions: str, compare: Any) -> dict[str, Path]:
@@ -117,19 +173,56 @@ def _models(predictions: str, compare: Any) -> dict[str, Path]:
     return models
 
 
-def _write(table: pd.DataFrame, folder: Path, seed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "cases.csv", index=False, float_format="%.6g")
-    aggregate.summarise(table, seed).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
+def _check_folders(cases: Sequence[Case], folders: Mapping[str, Path], output: Path) -> dict[Path, list[str]]:
+    """The cases without a prediction in each folder.
 
-
-def _missing(cases: Sequence[dict[str, Any]], folders: dict[str, Path]) -> int:
-    status = 0
+    Raises:
+        CaseError: a folder has no prediction at all, its predictions are the labels, or the output would lie among the data.
+    """
+    missing: dict[Path, list[str]] = {}
     for folder in folders.values():
-        absent = [case_name(case) for case in cases if find_prediction(folder, case) is None]
-        if absent:
-            print(
-                f"{len(absent)} of {len(cases)} predictions are missing in {folder}, counted as missed: {', '.join(absent)}"
-            )
-            status = 1
-    return status
+        where, remedy = f"predictions {folder}", "name the folder that inference wrote"
+        missing[folder] = []
+        for case in cases:
+            path, label = find_prediction(folder, case), Path(str(case.label))
+            if path is None:
+                missing[folder].append(case.name)
+            elif label.is_file() and path.samefile(label):
+                raise CaseError(where, f"{path} is the label of {case.name}", remedy)
+        if len(missing[folder]) == len(cases):
+            name = safe_name(cases[0].name)
+            problem = f"there is none for any of the {len(cases)} cases, such as {name}.nii.gz or {name}_pred.nii.gz"
+            raise CaseError(where, problem, f"{remedy}, or choose another --section")
+    inputs = {folder.resolve() for folder in folders.values()}
+    inputs |= {Path(file).resolve().parent for case in cases for file in (case.image, str(case.label))}
+    if output.resolve() in inputs:
+        raise CaseError(f"output {output}", "it is a folder of the data", "choose a folder of its own")
+    return missing
+
+
+def _remove_earlier(target: Path) -> None:
+    """Remove what an earlier evaluation with other options wrote and this one may not write again."""
+    for file in (target / "strata.csv", target / "statistics.csv", *target.glob("compare/*/*.csv")):
+        if file.name in {"strata.csv", "statistics.csv", "cases.csv", "summary.csv"}:
+            file.unlink(missing_ok=True)
+
+
+def _write(file: Path, frame: pd.DataFrame) -> None:
+    write_csv(file, [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")])
+
+
+def _about(
+    datalist: str, section: str, folders: Mapping[str, Path], classes: Classes, tolerance: float
+) -> dict[str, str]:
+    names = list(folders)
+    rules = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in classes.items())
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("monai", "scipy"))
+    about = {
+        "data": f"{datalist}, section {section}",
+        "model": f"{names[0]} ({folders[names[0]]})",
+        "compared with": ", ".join(f"{name} ({folders[name]})" for name in names[1:]),
+        "classes": f"{rules} (label values)",
+        "NSD": f"part of both surfaces within {tolerance:g} mm of the other",
+        "date": f"{datetime.date.today().isoformat()}; {packages}",
+    }
+    return {key: text for key, text in about.items() if text}

@@ -1,151 +1,50 @@
-"""Predictions against labels on the native grid: which files belong together, which classes, and the rows of a table."""
+"""Predictions against labels on the native grid: which files belong together, and the rows of a table."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from custom_networks import CaseError, case_name, read_volume, safe_name
-from custom_networks.datalist import image_stem
+from custom_networks import CaseError
+from custom_networks.data import check_grid, check_values
 from custom_networks.metrics import surface_metrics
-from scripts.core.datalist import Datalist
-
-# name of a class -> the label values it consists of
-Classes = dict[str, list[int]]
+from scripts.core.datalist import Case, image_stem, safe_name
+from scripts.core.reading import each_case, one_sentence, read
+from scripts.experiments.evaluate.classes import Classes
 
 COLUMNS = (
     "case",
     "patient",
     "class",
     "dsc",
+    "nsd",
     "hd95_mm",
     "asd_mm",
     "label_ml",
     "pred_ml",
+    "volume_error_ml",
+    "volume_error_percent",
     "missed",
     "false_positive",
     "outcome",
 )
 
 
-def read_classes(datalist: str | Path, wanted: Any = None) -> tuple[Classes, list[int]]:
-    """Decide what is compared: the datalist's `regions`, else the organ rule, else one class per label value.
-
-    The organ rule (paper's organ contours contain the tumour): labels named organ and tumor, and no others, mean organ =
-    {organ, tumor} and tumor = {tumor}.
-
-    Args:
-        datalist: the JSON file, already known to be readable.
-        wanted: None; names of classes (list or comma-separated); or a mapping from name to label values, which replaces
-            the datalist's classes.
-
-    Returns:
-        The classes, and the label values a file may hold (0 included; empty where the datalist names none).
-
-    Raises:
-        CaseError: no class can be told, or a wanted one is unknown or empty.
-    """
-    name = f"datalist {datalist}"
-    content = Datalist.read(datalist, patients=None)
-    labels = content.labels
-    if isinstance(wanted, Mapping):
-        return _regions(wanted, "--classes"), sorted(labels)
-    if content.more.get("regions"):
-        classes = _regions(content.more["regions"], name)
-    else:
-        classes = {text: [value] for value, text in sorted(labels.items()) if value != 0}
-        if set(classes) == {"organ", "tumor"}:
-            classes["organ"] = sorted(classes["organ"] + classes["tumor"])
-    if wanted is not None:
-        names = [w.strip() for w in wanted.split(",")] if isinstance(wanted, str) else [str(w) for w in wanted]
-        unknown = [w for w in names if w not in classes]
-        if unknown:
-            known = ", ".join(classes) or "none"
-            raise CaseError("--classes", f"{unknown[0]!r} is no class of {name} ({known})", "name one of those")
-        classes = {w: classes[w] for w in names}
-    if not classes:
-        raise CaseError(name, "it names no labels", """add "labels" to it or pass --classes '{"organ": [1]}'""")
-    return classes, sorted(labels)
-
-
-def _regions(regions: Any, where: str) -> Classes:
-    try:
-        classes = {
-            str(name): [int(v) for v in (values if isinstance(values, Sequence) else [values])]
-            for name, values in regions.items()
-        }
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CaseError(
-            where, f"its classes cannot be read ({error})", 'write {"organ": [1, 2], "tumor": [2]}'
-        ) from error
-    empty = [name for name, values in classes.items() if not values or 0 in values]
-    if empty or not classes:
-        raise CaseError(
-            where, f"class {empty[0] if empty else '(none)'} has no label value, or 0", "name values above 0"
-        )
-    return classes
-
-
-def find_prediction(folder: Path, case: Mapping[str, Any]) -> Path | None:
+def find_prediction(folder: Path, case: Case) -> Path | None:
     """Find a case's prediction: by case name, or as MONAI's `SaveImaged` names it after the image."""
-    for name in dict.fromkeys((safe_name(case_name(case)), image_stem(case["image"]))):
+    for name in dict.fromkeys((safe_name(case.name), image_stem(case.image))):
         for candidate in (name, f"{name}_pred", f"{name}/{name}_pred", f"{name}/{name}"):
             for suffix in (".nii.gz", ".nii"):
                 path = folder / f"{candidate}{suffix}"
                 if path.is_file():
                     return path
     return None
-
-
-def same_grid(a: tuple[Sequence[int], np.ndarray], b: tuple[Sequence[int], np.ndarray]) -> str | None:
-    """Compare two grids, (shape, affine) each; the corners may be a tenth of a voxel apart.
-
-    Returns:
-        What differs, or None.
-    """
-    if tuple(a[0]) != tuple(b[0]):
-        return f"has shape {tuple(b[0])}, the label {tuple(a[0])}"
-    corners = np.array([[*(s * i for s, i in zip(a[0], index, strict=True)), 1] for index in np.ndindex(2, 2, 2)]).T
-    shift = float(np.linalg.norm(((a[1] - b[1]) @ corners)[:3], axis=0).max())
-    if shift > 0.1 * float(nib.affines.voxel_sizes(a[1]).min()):
-        return f"lies on another grid than the label (apart by up to {shift:.1f} mm)"
-    return None
-
-
-def check_grids(cases: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Compare the headers of all labels and predictions, so that a wrong folder is told before hours of measuring.
-
-    Raises:
-        CaseError: of the first prediction on another grid than its label.
-    """
-    for case in cases:
-        path = find_prediction(folder, case)
-        if path is None:
-            continue
-        try:
-            headers: list[Any] = [nib.load(file) for file in (case["label"], path)]
-        except Exception:
-            # whatever is wrong with the file is named when it is read
-            continue
-        grids = [(h.shape, np.asarray(h.affine)) for h in headers]
-        _refuse_grid(case, path, grids[0], grids[1])
-
-
-def _refuse_grid(case: Mapping[str, Any], path: Path, label: Any, pred: Any) -> None:
-    # a 4-D file is named by read_volume
-    if len(label[0]) == len(pred[0]) == 3:
-        problem = same_grid(label, pred)
-        if problem:
-            raise CaseError(
-                case_name(case), f"prediction {path} {problem}", "save it on the input's own grid (Invertd)"
-            )
 
 
 def region(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
@@ -156,33 +55,11 @@ def region(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return mask
 
 
-def _whole(values: np.ndarray, case: str, file: Any, what: str, known: Sequence[int]) -> np.ndarray:
-    if values.dtype.kind == "f":
-        if not (np.isfinite(values).all() and np.array_equal(values, np.round(values))):
-            raise CaseError(
-                case, f"{what} {file} holds values that are not whole numbers", "save the label map (argmax)"
-            )
-        values = values.astype(np.int32)
-    low, high = int(values.min()), int(values.max())
-    unknown: list[int] = []
-    if known and high - low < 2**20:
-        # counting is much faster than the sorting of np.unique
-        counts = np.bincount(values.ravel().astype(np.int64) - low)
-        unknown = sorted({low + int(i) for i in np.flatnonzero(counts)} - {0, *known})
-    elif known:
-        unknown = [low, high]
-    if unknown:
-        raise CaseError(case, f"{what} {file} holds unknown label values {unknown[:5]}", "name them in the datalist")
-    return values
-
-
-def read_pair(
-    case: Mapping[str, Any], folder: Path, known: Sequence[int] = ()
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+def read_pair(case: Case, folder: Path, known: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Read the label map and the prediction of one case.
 
     Args:
-        case: datalist entry with `label`.
+        case: with a label.
         folder: of the predictions.
         known: label values that may occur; empty accepts any.
 
@@ -192,26 +69,39 @@ def read_pair(
     Raises:
         CaseError: a file is unreadable, holds unknown or fractional values, or the grids differ.
     """
-    name = case_name(case)
-    label, affine = read_volume(case["label"], name, "label")
-    truth = _whole(label, name, case["label"], "label", known)
+    file = str(case.label)
+    label = read(file, case.name, "label")
+    files = {f"label {file}": label}
     path = find_prediction(folder, case)
-    if path is None:
-        return truth, None, affine
-    voxels, pred_affine = read_volume(path, name, "prediction")
-    _refuse_grid(case, path, (label.shape, affine), (voxels.shape, pred_affine))
-    return truth, _whole(voxels, name, path, "prediction", known), affine
+    if path is not None:
+        pred = files[f"prediction {path}"] = read(str(path), case.name, "prediction")
+        check_grid(case.name, f"prediction {path}", pred, label)
+    for what, (voxels, _) in files.items():
+        if known:
+            check_values(case.name, what, voxels, known)
+    return label[0], None if path is None else pred[0], label[1]
 
 
 def measure_case(
-    case: Mapping[str, Any], folder: Path, classes: Classes, known: Sequence[int] = ()
+    case: Case, folder: Path, classes: Classes, known: Sequence[int] = (), tolerance: float = 2.0
 ) -> list[dict[str, Any]]:
     """Measure every class of one case.
 
+    Args:
+        case: with a label.
+        folder: of the predictions.
+        classes: name -> label values.
+        known: label values that may occur; empty accepts any.
+        tolerance: of NSD, in mm.
+
     Returns:
         One row per class with the keys of `COLUMNS`. `outcome` is `found`, `missed`, `false positive`, `absent` (in truth
-        and prediction) or `no prediction` (no file; counts as a miss of every class in the label). DSC is 0 for the second,
-        third and fifth, distances are NaN there; all are NaN for `absent`.
+        and prediction) or `no prediction` (no file; counts as a miss of every class in the label). DSC and NSD are 0 for
+        the second, third and fifth, distances are NaN there; all are NaN for `absent`. Volume errors are predicted minus
+        true volume, in ml and in percent of the true one (NaN where that is 0).
+
+    Raises:
+        CaseError: see `read_pair`.
     """
     label, pred, affine = read_pair(case, folder, known)
     spacing = nib.affines.voxel_sizes(affine)
@@ -221,34 +111,36 @@ def measure_case(
         truth = region(label, values)
         guess = region(pred, values) if pred is not None else np.zeros_like(truth)
         box = _bounding_box(truth | guess)
-        found = surface_metrics(guess[box], truth[box], spacing)
-        outcome = (
-            "absent"
-            if np.isnan(found["dsc"])
-            else "missed"
-            if found["missed"]
-            else "false positive"
-            if found["false_positive"]
-            else "found"
-        )
-        if pred is None and found["missed"]:
-            outcome = "no prediction"
+        found = surface_metrics(guess[box], truth[box], spacing, tolerance)
+        label_ml, pred_ml = (int(mask.sum()) * voxel_ml for mask in (truth, guess))
+        absent = not label_ml and not pred_ml
         rows.append(
             {
-                "case": case_name(case),
-                "patient": case["patient"],
+                "case": case.name,
+                "patient": case.patient,
                 "class": name,
                 "dsc": found["dsc"],
+                "nsd": found["nsd"],
                 "hd95_mm": found["hd95"],
                 "asd_mm": found["asd"],
-                "label_ml": int(truth.sum()) * voxel_ml,
-                "pred_ml": int(guess.sum()) * voxel_ml,
+                "label_ml": label_ml,
+                "pred_ml": pred_ml,
+                "volume_error_ml": math.nan if absent else pred_ml - label_ml,
+                "volume_error_percent": 100 * (pred_ml / label_ml - 1) if label_ml else math.nan,
                 "missed": int(found["missed"]),
                 "false_positive": int(found["false_positive"]),
-                "outcome": outcome,
+                "outcome": _outcome(found, pred is not None),
             }
         )
     return rows
+
+
+def _outcome(found: Mapping[str, float], predicted: bool) -> str:
+    if found["missed"]:
+        return "missed" if predicted else "no prediction"
+    if found["false_positive"]:
+        return "false positive"
+    return "absent" if math.isnan(found["dsc"]) else "found"
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -261,10 +153,35 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def measure(
-    cases: Sequence[Mapping[str, Any]], folder: Path, classes: Classes, known: Sequence[int] = (), workers: int = 2
-) -> pd.DataFrame:
-    """Measure all cases, with a progress bar; the table has the columns `COLUMNS` in the order of the cases."""
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        results = pool.map(lambda case: measure_case(case, folder, classes, known), cases)
-        rows = [row for rows in tqdm(results, total=len(cases), desc=folder.name, unit="case") for row in rows]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    cases: Sequence[Case],
+    folder: Path,
+    classes: Classes,
+    known: Sequence[int] = (),
+    tolerance: float = 2.0,
+    workers: int = 2,
+) -> tuple[pd.DataFrame, list[CaseError]]:
+    """Measure all cases that can be, with a progress bar.
+
+    Args:
+        cases: with labels.
+        folder: of the predictions.
+        classes: name -> label values.
+        known: label values that may occur; empty accepts any.
+        tolerance: of NSD, in mm.
+        workers: cases at a time.
+
+    Returns:
+        A table with the columns `COLUMNS` in the order of the cases, and why cases could not be measured.
+
+    Raises:
+        CaseError: not one case could be measured; the first one's reason.
+    """
+
+    def work(case: Case) -> list[dict[str, Any]]:
+        with one_sentence(case.name, "label or prediction"):
+            return measure_case(case, folder, classes, known, tolerance)
+
+    measured, failed = each_case(work, cases, folder.name, workers)
+    if not measured:
+        raise failed[0]
+    return pd.DataFrame([row for rows in measured for row in rows], columns=list(COLUMNS)), failed

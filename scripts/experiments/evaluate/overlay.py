@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from custom_networks import case_name, read_volume
-from scripts.core.look import COLOURS
-from scripts.experiments.evaluate.measure import Classes, read_pair, region
+from custom_networks.data import check_grid
+from scripts.core.datalist import Case
+from scripts.core.files import atomic_file
+from scripts.core.look import colours, grey_range, plain_text
+from scripts.core.reading import read
+from scripts.experiments.evaluate.classes import Classes
+from scripts.experiments.evaluate.measure import read_pair, region
 
-OTHERS = ("#f781bf", "#00c2c7", "#ff851b", "#b07aff", "#9acd32", "#ffffff", "#ff4136", "#3d8bff", "#ffd500", "#b5773c")
 # so many classes have a name and a colour of their own in one picture; the rest is grey
 MOST, GREY = 10, "#8a8a8a"
 LEGEND_COLUMNS = 6
@@ -31,15 +33,8 @@ READABLE = [withStroke(linewidth=2.0, foreground="black")]
 NAMES = {0: "sagittal", 1: "coronal", 2: "axial"}
 
 
-def colours(classes: Sequence[str]) -> dict[str, str]:
-    """A colour per class, the papers' where they have one."""
-    known = {name: COLOURS[name.lower()] for name in classes if name.lower() in COLOURS}
-    free = cycle([colour for colour in OTHERS if colour not in known.values()])
-    return {name: known.get(name) or next(free) for name in classes}
-
-
 @dataclass
-class Volume:
+class DisplayedCase:
     """Image, truth and prediction with axes towards the patient's left, posterior and superior (LPS)."""
 
     image: np.ndarray
@@ -49,10 +44,15 @@ class Volume:
     plane: int  # axis across the slices the scanner made
 
 
-def load(case: Mapping[str, Any], predictions: Path) -> Volume:
-    """Read a case for display, its axes turned (never resampled) to LPS."""
-    image, affine = read_volume(case["image"], case_name(case))
-    truth, pred, _ = read_pair(case, predictions)
+def load(case: Case, predictions: Path) -> DisplayedCase:
+    """Read a case for display, its axes turned (never resampled) to LPS.
+
+    Raises:
+        CaseError: a file is unreadable, or the image lies on another grid than its label, on which all would be displaced.
+    """
+    image, image_affine = read(case.image, case.name)
+    truth, pred, affine = read_pair(case, predictions)
+    check_grid(case.name, f"label {case.label}", (truth, affine), (image, image_affine))
     current = nib.orientations.io_orientation(affine)
     turn = nib.orientations.ornt_transform(current, nib.orientations.axcodes2ornt(("L", "P", "S")))
     voxels = [
@@ -63,16 +63,7 @@ def load(case: Mapping[str, Any], predictions: Path) -> Volume:
     spacing[turn[:, 0].astype(int)] = nib.affines.voxel_sizes(affine)
     # nearly isotropic volumes are read in axial slices
     plane = int(np.argmax(spacing)) if spacing.max() > 1.2 * np.median(spacing) else 2
-    return Volume(voxels[0].astype(np.float32), voxels[1], voxels[2], spacing, plane)
-
-
-def window(image: np.ndarray, modality: str) -> tuple[float, float]:
-    """Grey window: soft tissue for CT (level 40, width 400 HU), the 1st to 99.8th percentile of tissue for MR."""
-    if modality.lower() == "ct":
-        return -160.0, 240.0
-    tissue = image[image > image.mean() * 0.2]
-    low, high = np.percentile(tissue if tissue.size else image, [1, 99.8])
-    return float(low), float(max(high, low + 1e-6))
+    return DisplayedCase(voxels[0].astype(np.float32), voxels[1], voxels[2], spacing, plane)
 
 
 def _cut(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
@@ -86,7 +77,7 @@ def _best_slice(truth: np.ndarray, pred: np.ndarray, axis: int) -> int:
     return int(np.argmax(area)) if area.any() else mask.shape[axis] // 2
 
 
-def _extent(volume: Volume, axis: int) -> tuple[list[float], bool]:
+def _extent(volume: DisplayedCase, axis: int) -> tuple[list[float], bool]:
     """Edges in mm (left, right, bottom, top) for imshow with rows as `_cut` gives them, and whether row 0 is at the top."""
     columns, rows = (a for a in range(3) if a != axis)
     width, height = (volume.spacing[a] * volume.image.shape[a] for a in (columns, rows))
@@ -113,7 +104,7 @@ def _letters(axes: Axes, axis: int) -> None:
         axes.text(x, y, text, ha=h, va=v, **style)
 
 
-def _draw(axes: Axes, volume: Volume, axis: int, index: int, grey: tuple[float, float]) -> None:
+def _draw(axes: Axes, volume: DisplayedCase, axis: int, index: int, grey: tuple[float, float]) -> None:
     extent, upper = _extent(volume, axis)
     axes.imshow(
         _cut(volume.image, axis, index),
@@ -132,7 +123,13 @@ def _draw(axes: Axes, volume: Volume, axis: int, index: int, grey: tuple[float, 
 
 
 def _outline(
-    axes: Axes, mask: np.ndarray, volume: Volume, axis: int, colour: str, fill: float = 0.22, style: str = "solid"
+    axes: Axes,
+    mask: np.ndarray,
+    volume: DisplayedCase,
+    axis: int,
+    colour: str,
+    fill: float = 0.22,
+    style: str = "solid",
 ) -> None:
     if not mask.any():
         return
@@ -146,7 +143,7 @@ def _outline(
     axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.5 if fill else 1.0, linestyles=[style])
 
 
-def _zoom(volume: Volume, axis: int) -> tuple[float, float, float, float]:
+def _zoom(volume: DisplayedCase, axis: int) -> tuple[float, float, float, float]:
     """Limits in mm around truth and prediction of the whole volume, at least 120 mm wide, inside the image."""
     limits = []
     mask = (volume.truth > 0) | (volume.pred > 0)
@@ -161,7 +158,13 @@ def _zoom(volume: Volume, axis: int) -> tuple[float, float, float, float]:
 
 
 def overlay(
-    volume: Volume, classes: Classes, target: str, modality: str, title: str, scores: Mapping[str, str], file: Path
+    volume: DisplayedCase,
+    classes: Classes,
+    target: str,
+    modality: str,
+    title: str,
+    scores: Mapping[str, str],
+    file: Path,
 ) -> None:
     """Draw image, truth and prediction side by side, in the scanner's slices and across them, where the target is largest.
 
@@ -177,7 +180,7 @@ def overlay(
         scores: of each class, below it, two to a line. Of more than ten classes those largest in the slices are named.
         file: PNG to write.
     """
-    grey = window(volume.image, modality)
+    grey = grey_range(volume.image, modality)
     planes = (volume.plane, 0 if volume.plane != 0 else 2)
     target_masks = region(volume.truth, classes[target]), region(volume.pred, classes[target])
     slices = {axis: _best_slice(*target_masks, axis) for axis in planes}
@@ -186,7 +189,7 @@ def overlay(
     limits = [_zoom(volume, axis) for axis in planes]
     heights = [(top - bottom) / (right - left) for left, right, bottom, top in limits]
     width = 3.6
-    text = [f"{name}: {scores[name]}" for name in named]
+    text = [plain_text(f"{name}: {scores[name]}") for name in named]
     if len(named) < len(classes):
         text.append(f"and {len(classes) - len(named)} more classes, grey: see cases.csv")
     legend_rows = math.ceil((len(named) + 1) / LEGEND_COLUMNS)
@@ -231,12 +234,12 @@ def overlay(
                     path_effects=READABLE,
                 )
                 _scale_bar(axes, axis)
-    figure.text(0.008, 1 - 0.06 / total, title, color="white", fontsize=12, fontweight="bold", va="top")
+    figure.text(0.008, 1 - 0.06 / total, plain_text(title), color="white", fontsize=12, fontweight="bold", va="top")
     for start, x in ((0, 0.008), (1, 0.504)):
         figure.text(
             x, 1 - 0.30 / total, "\n".join(text[start::2]), color="#dddddd", fontsize=8, va="top", linespacing=1.6
         )
-    handles: list[Any] = [Patch(facecolor=palette[n], label=n) for n in named]
+    handles: list[Any] = [Patch(facecolor=palette[n], label=plain_text(n)) for n in named]
     handles.append(Line2D([], [], color="#dddddd", linestyle="dashed", linewidth=1, label="truth, over the prediction"))
     figure.legend(
         handles=handles,
@@ -248,10 +251,11 @@ def overlay(
         bbox_to_anchor=(0.998, -0.002),
         borderaxespad=0.1,
     )
-    figure.savefig(file)
+    with atomic_file(file) as partial:
+        figure.savefig(partial)
 
 
-def _named(volume: Volume, classes: Classes, slices: Mapping[int, int]) -> list[str]:
+def _named(volume: DisplayedCase, classes: Classes, slices: Mapping[int, int]) -> list[str]:
     """The classes that are named: all, or the largest in the slices drawn, in the order of the data set."""
     if len(classes) <= MOST:
         return list(classes)

@@ -1,8 +1,9 @@
-"""Are two models different? The paper's tests, and beside them one that knows which cases share a patient.
+"""Are models different? The tests of the papers, and beside them one that knows which cases share a patient.
 
-GynBTNet paper, section 3.2: one-way ANOVA over the models, Tukey's HSD between pairs; and a paired permutation test. All
-three take cases for independent. Several time points of one patient are not, and treating them so makes p too small; the
-last test exchanges whole patients.
+GynBTNet's preprint, section 3.2: one-way ANOVA over the models, Tukey's HSD between pairs, and a paired permutation test.
+Its journal version (Med Phys 2025;52(8):e18067): Friedman's test and paired permutation tests under Benjamini-Hochberg.
+All of them take cases for independent. Several time points of one patient are not, and treating them so makes p too small;
+the last test exchanges whole patients.
 """
 
 from __future__ import annotations
@@ -15,16 +16,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from tqdm import tqdm
 
-from scripts.experiments.evaluate.aggregate import METRICS
+from scripts.experiments.evaluate.aggregate import CLASS_MEAN, METRICS
 
-EXACT_UP_TO = 14
+EXACT_UP_TO = 15
+# a volume error has a sign: a difference of its means says which model draws larger, not which is better
+COMPARED = ("dsc", "nsd", "hd95_mm", "asd_mm")
+
+# column of the comparison -> heading, and what its p does not know
+TESTS = {
+    "p_anova": (
+        "ANOVA",
+        "one-way, over all models (preprint). Ignores that the models saw the same cases, and so misses differences that "
+        "are small beside those between cases; ignores that cases share a patient.",
+    ),
+    "p_tukey": (
+        "Tukey HSD",
+        "between the two models, corrected for the number of models (preprint). Ignores the same as ANOVA.",
+    ),
+    "p_friedman": (
+        "Friedman",
+        "ranks of three or more models within each case (journal version). Ignores how large differences are, and that "
+        "cases share a patient.",
+    ),
+    "p_permutation": (
+        "permutation",
+        "paired, of the mean difference, exchanging cases (both). Ignores that cases share a patient: p is too small where "
+        "patients have several cases.",
+    ),
+    "q_permutation": (
+        "permutation BH",
+        "the same under Benjamini-Hochberg over all classes and pairs of models of this metric (journal version): the false "
+        "discovery rate, to read where many classes are compared.",
+    ),
+    "p_permutation_by_patient": (
+        "by patient",
+        "paired permutation that exchanges whole patients: the one to trust. With n patients it cannot fall below 2 / 2^n: "
+        "fewer than six never reach 0.05.",
+    ),
+    "q_permutation_by_patient": ("by patient BH", "the same under Benjamini-Hochberg."),
+}
 
 NOTE = (
-    "p of: one-way ANOVA over all models, Tukey's HSD, a paired permutation test over cases (the paper's tests), and the "
-    "same exchanging whole patients (by patient), which is the one to trust when patients have several cases. "
-    "* p < 0.05, † p < 0.01, not corrected for the number of classes and metrics. n: cases with a value for every model; "
-    "(-k): k cases left out because one has none."
+    "* p < 0.05, † p < 0.01. No p knows that several metrics were tried; only the columns BH know of the number of classes. "
+    "n: cases with a value for every model; (-k): k cases left out because one has none, such as HD95 of a miss."
 )
 
 
@@ -34,11 +70,11 @@ def sign_flip_test(
     """Two-sided paired permutation test of the mean difference.
 
     Under the hypothesis that the models are exchangeable, each cluster's differences may all change sign together. Up to
-    14 clusters every assignment is tried; above, `draws` random ones, the observed one counted among them.
+    15 clusters every assignment is tried; above, `draws` random ones, the observed one counted among them.
 
     Args:
         differences: model A minus model B, one per case.
-        clusters: the patient of each case; None makes each case its own cluster (the paper's paired test).
+        clusters: the patient of each case; None makes each case its own cluster (the papers' paired test).
         draws: random assignments.
         seed: of the draws.
 
@@ -54,7 +90,7 @@ def sign_flip_test(
     # a relative margin, so that assignments equal to the observed one count as equal despite rounding
     limit = observed - 1e-12 * max(float(np.abs(sums).sum()), 1e-300)
     if len(sums) <= EXACT_UP_TO:
-        signs = np.array(list(itertools.product((1, -1), repeat=len(sums))))
+        signs = 1 - 2 * ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1)
         return float(np.mean(np.abs(signs @ sums) >= limit))
     rng = np.random.default_rng(seed)
     hits = 1
@@ -64,33 +100,42 @@ def sign_flip_test(
     return hits / (draws + 1)
 
 
+def false_discovery(p_values: pd.Series) -> pd.Series:
+    """Benjamini-Hochberg's adjusted p values of those that are not NaN."""
+    adjusted = p_values.astype(float).copy()
+    known = p_values.notna()
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(p_values[known], method="bh")
+    return adjusted
+
+
 def compare(tables: Mapping[str, pd.DataFrame], draws: int = 9999, seed: int = 0) -> pd.DataFrame:
     """Compare models class by class and metric by metric, on the cases that all of them have a value for.
 
     Args:
-        tables: model name -> its case table from `comparison.measure`; at least two.
+        tables: model name -> its case table from `measure`; at least two.
         draws: of the permutation tests.
         seed: of the permutation tests.
 
     Returns:
         One row per class, metric and pair: cases and patients compared, cases left out because a model has no value
-        (HD95 and ASD of a miss), the two means, their difference, and the p of ANOVA (over all models), Tukey's HSD, the
-        paired permutation test, and the one clustered by patient.
+        (HD95 and ASD of a miss), the two means, their difference, and the columns of `TESTS`: ANOVA's and Friedman's over
+        all models, the others of the pair. Benjamini-Hochberg is over all classes and pairs of one metric; the mean over
+        classes is a family of its own.
     """
     names = list(tables)
-    first = tables[names[0]]
+    first = next(iter(tables.values()))
     rows: list[dict[str, Any]] = []
-    for name, metric in itertools.product(dict.fromkeys(first["class"]), METRICS):
-        columns = {
-            model: table[table["class"] == name].set_index("case")[metric].rename(model)
-            for model, table in tables.items()
-        }
-        joined = pd.concat(columns.values(), axis=1)
+    questions = list(itertools.product(dict.fromkeys(first["class"]), COMPARED))
+    for name, metric in tqdm(questions, desc="compare", unit="test"):
+        columns = [
+            table[table["class"] == name].set_index("case")[metric].rename(model) for model, table in tables.items()
+        ]
+        joined = pd.concat(columns, axis=1)
         complete = joined.dropna()
-        scored = joined.dropna(how="all")
         patients = first[first["class"] == name].set_index("case")["patient"].reindex(complete.index).tolist()
         groups = [complete[model].to_numpy(dtype=float) for model in names]
-        anova, tukey = _paper_tests(groups)
+        anova, tukey, friedman = _paper_tests(groups)
         for a, b in itertools.combinations(range(len(names)), 2):
             difference = groups[a] - groups[b]
             rows.append(
@@ -101,62 +146,50 @@ def compare(tables: Mapping[str, pd.DataFrame], draws: int = 9999, seed: int = 0
                     "model_b": names[b],
                     "cases": len(complete),
                     "patients": len(set(patients)),
-                    "left_out": len(scored) - len(complete),
+                    "left_out": len(joined.dropna(how="all")) - len(complete),
                     "mean_a": groups[a].mean() if len(complete) else math.nan,
                     "mean_b": groups[b].mean() if len(complete) else math.nan,
                     "difference": difference.mean() if len(complete) else math.nan,
                     "p_anova": anova,
                     "p_tukey": float(tukey[a, b]),
+                    "p_friedman": friedman,
                     "p_permutation": sign_flip_test(difference, None, draws, seed),
                     "p_permutation_by_patient": sign_flip_test(difference, patients, draws, seed),
                 }
             )
-    return pd.DataFrame(rows)
+    comparison = pd.DataFrame(rows)
+    family = [comparison["metric"], comparison["class"] == CLASS_MEAN]
+    for test in ("permutation", "permutation_by_patient"):
+        comparison[f"q_{test}"] = comparison.groupby(family)[f"p_{test}"].transform(false_discovery)
+    return comparison
 
 
-def _paper_tests(groups: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
-    """ANOVA's p and Tukey's p per pair; NaN where there is no variance or fewer than two cases to take one from."""
-    nothing = np.full((len(groups), len(groups)), math.nan)
-    if len(groups[0]) < 2 or all(np.ptp(g) == 0 for g in groups):
-        return math.nan, nothing
-    return float(stats.f_oneway(*groups).pvalue), np.asarray(stats.tukey_hsd(*groups).pvalue)
+def _paper_tests(groups: Sequence[np.ndarray]) -> tuple[float, np.ndarray, float]:
+    """ANOVA's p, Tukey's p per pair, Friedman's p; NaN where they do not exist: no variance, too few cases or models."""
+    anova, tukey, friedman = math.nan, np.full((len(groups), len(groups)), math.nan), math.nan
+    if len(groups[0]) >= 2 and any(np.ptp(g) > 0 for g in groups):
+        anova, tukey = float(stats.f_oneway(*groups).pvalue), np.asarray(stats.tukey_hsd(*groups).pvalue)
+    if len(groups) >= 3 and len(groups[0]) >= 2 and any(np.any(g != groups[0]) for g in groups):
+        friedman = float(stats.friedmanchisquare(*groups).pvalue)
+    return anova, tukey, friedman
 
 
-def cells(comparison: pd.DataFrame) -> list[list[str]]:
-    """The comparison as text, heading first."""
-    heading = [
-        "class",
-        "metric",
-        "A",
-        "B",
-        "n",
-        "patients",
-        "mean A",
-        "mean B",
-        "A - B",
-        "ANOVA",
-        "Tukey HSD",
-        "permutation",
-        "by patient",
-    ]
-    lines = [heading]
+def cells(comparison: pd.DataFrame) -> list[dict[str, str]]:
+    """The comparison as text: rows, each heading -> text."""
+    lines = []
     for row in comparison.to_dict("records"):
-        digits = 3 if row["metric"] == "dsc" else 1
-        means = [f"{row[k]:.{digits}f}" for k in ("mean_a", "mean_b")] + [f"{row['difference']:+.{digits}f}"]
-        p_values = [_p(row[k]) for k in ("p_anova", "p_tukey", "p_permutation", "p_permutation_by_patient")]
-        count = str(row["cases"]) + (f" (-{row['left_out']})" if row["left_out"] else "")
-        lines.append(
-            [
-                row["class"],
-                METRICS[row["metric"]],
-                row["model_a"],
-                row["model_b"],
-                count,
-                str(row["patients"]),
-                *means,
-                *p_values,
-            ]
-        )
+        digits = METRICS[row["metric"]].digits
+        means = [f"{row[key]:{sign}.{digits}f}" for key, sign in (("mean_a", ""), ("mean_b", ""), ("difference", "+"))]
+        line = {
+            "class": str(row["class"]),
+            "metric": METRICS[row["metric"]].heading,
+            "A": str(row["model_a"]),
+            "B": str(row["model_b"]),
+            "n": str(row["cases"]) + (f" (-{row['left_out']})" if row["left_out"] else ""),
+            "patients": str(row["patients"]),
+        }
+        line |= zip(("mean A", "mean B", "A - B"), means if row["cases"] else "---", strict=True)
+        lines.append(line | {heading: _p(row[column]) for column, (heading, _) in TESTS.items()})
     return lines
 
 

@@ -17,13 +17,12 @@ import pytest
 from custom_networks import volumes
 from scripts.core import reading
 from scripts.core.datalist import Case
-from scripts.core.look import label_colors, slice_picture
+from scripts.core.look import colours, label_colors, slice_picture
 from scripts.data.check.case import CheckedCase, examine
 from scripts.data.check.check import check
 from scripts.data.check.sheet import contact_sheet
 from scripts.data.plan.plan import plan
 from scripts.data.split.split import split
-from scripts.experiments.evaluate.overlay import colours
 
 LABELS = {0: "background", 1: "organ", 2: "tumor"}
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])

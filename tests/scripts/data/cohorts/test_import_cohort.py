@@ -14,6 +14,7 @@ from monai.transforms import LoadImaged, SaveImaged
 from custom_networks import distinct_cases, fold_split, inference_cases, read_datalist
 from custom_networks.errors import CaseError
 from scripts.__main__ import main
+from scripts.core.datalist import Case
 from scripts.core.files import write_nifti
 from scripts.data.cohorts.import_cohort import import_cohort
 from scripts.data.cohorts.nifti_sets import place_file
@@ -198,7 +199,7 @@ def test_predictions_of_totalsegmentator_are_named_by_case(tmp_path: Path) -> No
     save = SaveImaged("image", output_dir=tmp_path / "p", output_postfix="pred", separate_folder=False, print_log=False)
     for number, case in enumerate(cases):
         save(LoadImaged("image", ensure_channel_first=True)(case))
-        prediction = find_prediction(tmp_path / "p", case)
+        prediction = find_prediction(tmp_path / "p", Case.of(case))
         assert prediction == tmp_path / "p" / f"{case['case']}_pred.nii.gz"
         np.testing.assert_array_equal(voxels(prediction), noise(number))
 

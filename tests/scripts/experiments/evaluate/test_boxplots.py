@@ -1,158 +1,94 @@
-"""Which cases and slices are shown, which way up, and in true proportions."""
+"""What the boxes show: quartiles, means, misses, and which way they lie."""
 
 from __future__ import annotations
 
-from itertools import permutations, product
+import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from scripts.experiments.evaluate.boxplots import box_plots, choose_cases, target_class
-from scripts.experiments.evaluate.measure import COLUMNS
-from scripts.experiments.evaluate.overlay import (
-    _best_slice,
-    _cut,
-    _extent,
-    _named,
-    _zoom,
-    colours,
-    load,
-    overlay,
-    window,
-)
-
-
-def table(dsc: list[float]) -> pd.DataFrame:
-    rows = [
-        dict.fromkeys(COLUMNS, 0.0)
-        | {"case": f"c{i}", "patient": f"c{i}", "class": "tumor", "dsc": v, "hd95_mm": 9.0, "outcome": "found"}
-        for i, v in enumerate(dsc)
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_best_median_and_worst() -> None:
-    scores = table([0.5, 0.9, 0.1, 0.7, 0.3])
-    assert choose_cases(scores, "tumor", 3) == [("best", "c1"), ("median", "c0"), ("worst", "c2")]
-    assert len(choose_cases(scores, "tumor", 4)) == 4
-    assert choose_cases(scores, "tumor", 1) == [("median", "c0")]
-    assert [r for r, _ in choose_cases(scores, "tumor", 9)] == ["best", "rank 2 of 5", "median", "rank 4 of 5", "worst"]
-    assert choose_cases(scores, "tumor", 0) == []
-    assert len(choose_cases(scores[:1], "tumor", 3)) == 1
+from scripts.experiments.evaluate.boxplots import box_plots
 
 
 @pytest.fixture
-def lps(tmp_path: Path) -> dict[str, str]:
-    """A volume whose voxels tell where they are, written in LPS."""
-    voxels = np.zeros((12, 10, 6), dtype=np.int16)
-    voxels[9:, :, :] += 100  # patient's left
-    voxels[:, 7:, :] += 200  # posterior
-    voxels[:, :, 4:] += 400  # superior
-    label = np.zeros_like(voxels)
-    label[2:8, 3:6, 1:4] = 1
-    label[3:7, 3:5, 2] = 2
-    nifti = nib.Nifti1Image(voxels, np.diag([-2.0, -1.5, 6.0, 1.0]))
-    assert nib.aff2axcodes(nifti.affine) == ("L", "P", "S")
-    (tmp_path / "pred").mkdir()
-    nib.save(nifti, tmp_path / "image.nii.gz")
-    for name in ("label", "pred/c"):
-        nib.save(nib.Nifti1Image(label, nifti.affine), tmp_path / f"{name}.nii.gz")
-    return {"case": "c", "image": str(tmp_path / "image.nii.gz"), "label": str(tmp_path / "label.nii.gz")}
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved, which are saved all the same."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (figures.append(figure), save(figure, *a, **k)))
+    return figures
 
 
-def test_any_orientation_is_shown_the_same_way_up(lps: dict[str, str], tmp_path: Path) -> None:
-    expected = load(lps, tmp_path / "pred")
-    assert expected.spacing.tolist() == pytest.approx([2.0, 1.5, 6.0])
-    assert expected.plane == 2
-    # rows of an axial slice go from anterior to posterior, columns from the patient's right to left
-    axial = _cut(expected.image, 2, 0)
-    assert (axial[0, 0], axial[0, -1], axial[-1, 0]) == (0, 100, 200)
-    sagittal = _cut(expected.image, 0, 0)
-    assert (sagittal[0, 0], sagittal[0, -1], sagittal[-1, 0]) == (0, 200, 400)
-    files = (tmp_path / "image.nii.gz", tmp_path / "label.nii.gz", tmp_path / "pred/c.nii.gz")
-    originals = [nib.load(f) for f in files]
-    voxels = [np.asarray(o.dataobj) for o in originals]
-    for order, flips in product(permutations(range(3)), product((1, -1), repeat=3)):
-        turn = np.array([[axis, flip] for axis, flip in zip(order, flips, strict=True)])
-        affine = originals[0].affine @ nib.orientations.inv_ornt_aff(turn, originals[0].shape)
-        for file, data in zip(files, voxels, strict=True):
-            nib.save(nib.Nifti1Image(nib.orientations.apply_orientation(data, turn), affine), file)
-        turned = load(lps, tmp_path / "pred")
-        assert np.array_equal(turned.image, expected.image)
-        assert np.array_equal(turned.pred, expected.pred)
-        assert turned.spacing.tolist() == pytest.approx(expected.spacing.tolist())
+SCORES = [0.2, 0.4, 0.5, 0.6, 0.8]
 
 
-def test_slices_where_the_target_is_largest_in_true_proportions(lps: dict[str, str], tmp_path: Path) -> None:
-    volume = load(lps, tmp_path / "pred")
-    assert _best_slice(volume.truth == 2, volume.pred == 2, 2) == 2
-    assert _best_slice(np.zeros_like(volume.truth), volume.pred == 2, 2) == 2, "a false positive is shown where it is"
-    assert _extent(volume, 2) == ([0.0, 24.0, 15.0, 0.0], True)
-    assert _extent(volume, 0) == ([0.0, 15.0, 0.0, 36.0], False)
-    assert _zoom(volume, 2) == (0.0, 24.0, 0.0, 15.0), "never beyond the image"
+def test_boxes_are_at_the_quartiles_of_the_values(case_table: Any, tmp_path: Path, drawn: list[Figure]) -> None:
+    gone = {"outcome": "missed", "hd95_mm": math.nan}
+    table = case_table([*({"dsc": s, "case": f"{s}"} for s in SCORES), {"dsc": 0.0, "case": "m", **gone}])
+    box_plots({"a": table}, tmp_path / "box.png")
+    dsc, hd95 = drawn[0].axes
+    values = np.array([*SCORES, 0.0])
+    box = dsc.patches[0].get_path().vertices[:, 1]
+    assert (box.min(), box.max()) == pytest.approx(np.percentile(values, [25, 75]))
+    median = next(line for line in dsc.lines if line.get_color() == "#111111")
+    assert median.get_ydata()[0] == pytest.approx(np.median(values))
+    mean = next(line for line in dsc.lines if line.get_marker() == "x")
+    assert mean.get_ydata()[0] == pytest.approx(values.mean())
+    # a miss counts as 0 in DSC and is counted at the axis of HD95, where it has no value
+    assert [text.get_text() for text in dsc.get_xticklabels()] == ["organ\nn = 6"]
+    assert [text.get_text() for text in hd95.get_xticklabels()] == ["organ\nn = 5\n1 missed"]
+    box = hd95.patches[0].get_path().vertices[:, 1]
+    assert (box.min(), box.max()) == pytest.approx(np.percentile(10 * (1 - np.array(SCORES)), [25, 75]))
+    assert dsc.get_ylim() == (-0.02, 1.02)
+    assert hd95.get_ylim()[0] == 0
 
 
-def test_of_many_classes_the_largest_in_the_slices_are_named(lps: dict[str, str], tmp_path: Path) -> None:
-    volume = load(lps, tmp_path / "pred")
-    many = {"organ": [1, 2], "tumor": [2], **{f"class {i}": [i] for i in range(3, 30)}}
-    named = _named(volume, many, {2: _best_slice(volume.truth > 0, volume.pred > 0, 2)})
-    assert named[:2] == ["organ", "tumor"]
-    assert len(named) == 10
-    assert _named(volume, {"tumor": [2]}, {2: 0}) == ["tumor"]
+def test_the_boxes_can_be_seen_where_the_values_are(case_table: Any, tmp_path: Path) -> None:
+    """High scores: the colour is in the upper half of the left plot, not at its bottom."""
+    box_plots({"a": case_table([{"dsc": s, "case": f"{s}"} for s in (0.7, 0.8, 0.9)])}, tmp_path / "box.png")
+    pixels = matplotlib.image.imread(tmp_path / "box.png")[..., :3]
+    blue = (pixels[..., 2] - pixels[..., 0]) > 0.3
+    rows = np.flatnonzero(blue[:, : pixels.shape[1] // 2].any(axis=1)) / len(pixels)
+    assert rows.size
+    assert rows.max() < 0.4
+    assert rows.min() > 0.05
 
 
-def test_overlay_is_written_with_the_papers_colours(lps: dict[str, str], tmp_path: Path) -> None:
-    file = tmp_path / "overlay.png"
-    classes = {"organ": [1, 2], "tumor": [2]}
-    overlay(
-        load(lps, tmp_path / "pred"),
-        classes,
-        target_class(classes),
-        "mr",
-        "c",
-        {"organ": "DSC 1", "tumor": "DSC 1"},
-        file,
-    )
-    pixels = matplotlib.image.imread(file)[..., :3]
-    # left third: the image alone, grey; the middle and right thirds carry blue and yellow lines
-    colourful = np.ptp(pixels, axis=2) > 0.4
-    height, width = colourful.shape
-    body = colourful[int(0.12 * height) : int(0.93 * height)]
-    thirds = [body[:, int(a * width / 3) : int((a + 1) * width / 3)].sum() for a in range(3)]
-    assert thirds[0] == 0
-    assert thirds[1] > 300
-    assert thirds[2] > 300
+def test_models_stand_side_by_side(case_table: Any, tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [{"name": name, "dsc": s, "case": f"{s}"} for name in ("organ", "tumor") for s in SCORES]
+    box_plots({"ours": case_table(rows), "$theirs$": case_table(rows)}, tmp_path / "box.png")
+    texts = [text.get_text() for text in drawn[0].axes[0].get_xticklabels()]
+    assert texts == [
+        "organ\nours\nn = 5",
+        "organ\n\\$theirs\\$\nn = 5",
+        "tumor\nours\nn = 5",
+        "tumor\n\\$theirs\\$\nn = 5",
+    ]
+    assert len(drawn[0].axes[0].patches) == 4
 
 
-def test_box_plots_are_written(tmp_path: Path) -> None:
-    scores = pd.concat([table([0.5, 0.9, 0.1]), table([0.9, 0.95, 0.8]).assign(**{"class": "organ"})])
-    for tables in ({"a": scores}, {"a": scores, "b": scores}):
-        box_plots(tables, tmp_path / "box.png")
-        assert matplotlib.image.imread(tmp_path / "box.png").shape[1] > 800
-
-
-def test_many_box_plots_lie_below_each_other_without_absent_classes(tmp_path: Path) -> None:
-    one = table([0.5, 0.9, 0.1])
-    many = [one.assign(**{"class": f"c{i}"}) for i in range(40)]
-    box_plots({"a": pd.concat(many)}, tmp_path / "many.png")
-    absent = [one.assign(**{"class": f"d{i}", "outcome": "absent"}) for i in range(40)]
-    box_plots({"a": pd.concat(many + absent)}, tmp_path / "same.png")
+def test_many_lie_below_each_other_without_absent_classes(case_table: Any, tmp_path: Path, drawn: list[Figure]) -> None:
+    many = [{"name": f"c{i}", "dsc": s, "case": f"{s}"} for i in range(40) for s in (0.5, 0.9, 0.1)]
+    absent = [{"name": f"d{i}", "dsc": math.nan, "outcome": "absent"} for i in range(40)]
+    for name, rows in (("many", many), ("same", many + absent)):
+        box_plots({"a": case_table(rows)}, tmp_path / f"{name}.png")
     first, second = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("many", "same"))
     assert first.shape[1] < 1500
     assert first.shape == second.shape
+    texts = [text.get_text() for text in drawn[1].axes[0].get_yticklabels()]
+    assert texts == [f"c{i}, n = 3" for i in range(40)]
+    low, high = drawn[1].axes[0].get_ylim()
+    assert low > high, "the first class is at the top"
+    # the median of the first class lies along the axis of values
+    assert any(line.get_xdata()[0] == pytest.approx(0.5) for line in drawn[1].axes[0].lines)
 
 
-def test_targets_colours_and_windows() -> None:
-    assert target_class({"organ": [1, 2], "tumor": [2]}) == "tumor"
-    assert target_class({"HR-CTV": [1], "bladder": [2]}) == "HR-CTV"
-    assert target_class({"liver": [1]}) == "liver"
-    many = colours([f"c{i}" for i in range(20)])
-    assert len(many) == 20
-    assert colours(["organ", "tumor"]) == {"organ": "#3d8bff", "tumor": "#ffd500"}
-    assert window(np.zeros((3, 3, 3)), "ct") == (-160.0, 240.0)
-    low, high = window(np.zeros((3, 3, 3)), "mr")
-    assert high > low
+def test_a_class_without_a_value_is_an_empty_box(case_table: Any, tmp_path: Path, drawn: list[Figure]) -> None:
+    table: pd.DataFrame = case_table([{"dsc": 0.0, "hd95_mm": math.nan, "outcome": "no prediction"}])
+    box_plots({"a": table}, tmp_path / "box.png")
+    assert [t.get_text() for t in drawn[0].axes[1].get_xticklabels()] == ["organ\nn = 0\n1 missed"]

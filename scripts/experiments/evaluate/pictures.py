@@ -1,0 +1,77 @@
+"""The pictures of an evaluation: box plots, and which cases are drawn from best to worst."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from custom_networks import CaseError
+from scripts.core.datalist import Case, safe_name
+from scripts.core.reading import one_sentence
+from scripts.experiments.evaluate.boxplots import box_plots
+from scripts.experiments.evaluate.classes import Classes, target_class
+from scripts.experiments.evaluate.overlay import load, overlay
+
+
+def choose_cases(table: pd.DataFrame, target: str, count: int) -> list[tuple[str, str]]:
+    """Pick cases from best to worst by the target's DSC, evenly spaced in rank, extremes and median included.
+
+    Returns:
+        (rank, case): rank is `best`, `median`, `worst` or `rank 2 of 9`.
+    """
+    part = table[(table["class"] == target) & table["dsc"].notna() & (table["outcome"] != "no prediction")]
+    ordered = part.sort_values(["dsc", "case"], ascending=[False, True])["case"].tolist()
+    if not ordered or count < 1:
+        return []
+    last = len(ordered) - 1
+    ranks = sorted({i * last // max(1, count - 1) for i in range(count)}) if count > 1 else [last // 2]
+    words = {0: "best", last: "worst", **({last // 2: "median"} if last > 1 else {})}
+    return [(words.get(r, f"rank {r + 1} of {last + 1}"), ordered[r]) for r in ranks]
+
+
+def write_pictures(
+    tables: Mapping[str, pd.DataFrame],
+    cases: Sequence[Case],
+    predictions: Path,
+    classes: Classes,
+    modality: str,
+    output: Path,
+    count: int,
+) -> tuple[list[tuple[str, Path]], list[CaseError]]:
+    """Write the box plots and `count` overlays; pictures of an earlier run are removed.
+
+    Returns:
+        Caption and file of each picture, box plots first, and why cases could not be drawn.
+    """
+    for old in output.glob("*.png"):
+        old.unlink()
+    written = [("DSC and HD95 by class", output / "boxplots.png")]
+    box_plots(tables, written[0][1])
+    table, target = next(iter(tables.values())), target_class(classes)
+    by_name = {case.name: case for case in cases}
+    failed: list[CaseError] = []
+    for rank, name in tqdm(choose_cases(table, target, count), desc="pictures", unit="case"):
+        rows = table[table["case"] == name].set_index("class")
+        scores = {c: _score(rows.loc[c]) for c in classes}
+        file = output / f"{rank.replace(' ', '_')}_{safe_name(name)}.png"
+        title = f"{name}: {rank} by DSC of {target}" if table["case"].nunique() > 1 else name
+        try:
+            with one_sentence(name, "picture"):
+                overlay(load(by_name[name], predictions), classes, target, modality, title, scores, file)
+        except CaseError as error:
+            failed.append(error)
+        else:
+            written.append((title, file))
+    return written, failed
+
+
+def _score(row: Any) -> str:
+    if row["outcome"] != "found":
+        return str(row["outcome"])
+    hd95 = "" if math.isnan(row["hd95_mm"]) else f", HD95 {row['hd95_mm']:.1f} mm, ASD {row['asd_mm']:.1f} mm"
+    return f"DSC {row['dsc']:.2f}{hd95}, {row['label_ml']:.1f} ml (predicted {row['pred_ml']:.1f})"

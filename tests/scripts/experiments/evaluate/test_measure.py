@@ -1,0 +1,100 @@
+"""Which files belong together, on which grid, and the row of a class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from custom_networks import CaseError
+from scripts.core.datalist import Case
+from scripts.experiments.evaluate.measure import COLUMNS, find_prediction, measure, measure_case, region
+
+
+def test_predictions_are_found_by_case_and_as_monai_saves_them(tmp_path: Path) -> None:
+    case = Case("p1/t1", {"image": "images/scan.nii.gz"})
+    assert find_prediction(tmp_path, case) is None
+    for name in ("scan/scan_pred.nii.gz", "scan_pred.nii", "p1%2Ft1_pred.nii.gz", "p1%2Ft1.nii.gz"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert find_prediction(tmp_path, case) == path, "the later ones are nearer to the case's name"
+
+
+def test_a_name_finds_nothing_outside_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "pred"
+    folder.mkdir()
+    (tmp_path / "x.nii.gz").touch()
+    for name in ("../x", str(tmp_path / "x"), "a/../../x"):
+        assert find_prediction(folder, Case(name, {"image": "scan.nii.gz"})) is None
+
+
+def test_a_region_is_where_any_of_its_values_is() -> None:
+    assert region(np.array([0, 1, 2, 3]), [1, 3]).tolist() == [False, True, False, True]
+
+
+@pytest.fixture
+def sheared(tmp_path: Path) -> Case:
+    """A case on an oblique grid of 0.5 x 2 x 3 mm, stored as floats."""
+    turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([0.5, 2.0, 3.0])
+    label = np.zeros((12, 9, 6), np.float32)
+    label[2:8, 2:6, 1:4] = 1
+    pred = np.roll(label, 1, 2)
+    (tmp_path / "pred").mkdir()
+    for name, voxels in (("label", label), ("pred/c", pred)):
+        nib.save(nib.Nifti1Image(voxels, affine), tmp_path / f"{name}.nii.gz")
+    return Case("c", {"image": "c.nii.gz", "label": str(tmp_path / "label.nii.gz")}, "p")
+
+
+def test_millimetres_and_millilitres_of_an_oblique_grid(sheared: Case, tmp_path: Path) -> None:
+    (row,) = measure_case(sheared, tmp_path / "pred", {"x": [1]})
+    assert tuple(row) == COLUMNS
+    assert (row["case"], row["patient"], row["class"], row["outcome"]) == ("c", "p", "x", "found")
+    assert row["label_ml"] == pytest.approx(6 * 4 * 3 * 3.0 / 1000)
+    assert (row["volume_error_ml"], row["volume_error_percent"]) == (0, 0)
+    assert row["dsc"] == pytest.approx(2 / 3)
+    assert row["hd95_mm"] == pytest.approx(3.0), "one slice is 3 mm"
+    (near,) = measure_case(sheared, tmp_path / "pred", {"x": [1]}, tolerance=3.1)
+    assert near["nsd"] == 1 > row["nsd"]
+
+
+def test_outcomes(sheared: Case, tmp_path: Path) -> None:
+    rows = measure_case(sheared, tmp_path / "pred", {"x": [1], "y": [2]})
+    assert [row["outcome"] for row in rows] == ["found", "absent"]
+    (tmp_path / "none").mkdir()
+    rows = measure_case(sheared, tmp_path / "none", {"x": [1], "y": [2]})
+    assert [row["outcome"] for row in rows] == ["no prediction", "absent"]
+    assert (rows[0]["missed"], rows[0]["dsc"], rows[0]["volume_error_percent"]) == (1, 0, -100)
+    assert math.isnan(rows[1]["volume_error_ml"])
+
+
+def test_labels_that_the_datalist_does_not_know_are_refused(sheared: Case, tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"label .* holds unknown label values \[1\]"):
+        measure_case(sheared, tmp_path / "pred", {"x": [1]}, known=[0, 2])
+
+
+def test_what_cannot_be_measured_is_named_and_the_rest_is_in_order(sheared: Case, tmp_path: Path) -> None:
+    broken = replace(sheared, name="b", files=sheared.files | {"label": str(tmp_path / "absent.nii.gz")})
+    cases = [sheared, broken, replace(sheared, name="a")]
+    table, failed = measure(cases, tmp_path / "pred", {"x": [1]}, workers=3)
+    assert table["case"].tolist() == ["c", "a"]
+    assert [error.case for error in failed] == ["b"]
+    assert "does not exist" in str(failed[0])
+    with pytest.raises(CaseError, match=r"absent.nii.gz does not exist"):
+        measure([broken], tmp_path / "pred", {"x": [1]})
+
+
+def test_an_unforeseen_failure_is_one_sentence_too(sheared: Case, tmp_path: Path, monkeypatch: Any) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("cannot allocate")
+
+    monkeypatch.setattr("scripts.experiments.evaluate.measure.surface_metrics", fail)
+    with pytest.raises(CaseError, match=r"c: label or prediction cannot be read \(MemoryError: cannot allocate\)"):
+        measure([sheared], tmp_path / "pred", {"x": [1]})
