@@ -224,7 +224,8 @@ def _proposal(members: Sequence[tuple[Measured, str]]) -> dict[str, str]:
     for one, name in members:
         roi = one.rois[name]
         plain = _name(roi)
-        selector = f"^{re.escape(plain)}$" if name == plain and plain else name.removeprefix(plain).strip()
+        pattern = re.escape(plain).replace("\\ ", " ")
+        selector = f"^{pattern}$" if name == plain and plain else name.removeprefix(plain).strip()
         stem = re.sub(r"\W+", "_", plain, flags=re.ASCII).strip("_")
         stem = stem if re.match("[A-Za-z]", stem) else f"roi_{stem}".strip("_")
         key, number = stem[:60], 2

@@ -44,7 +44,7 @@ def test_a_case_becomes_two_files_an_entry_and_its_figures(conversion: Conversio
         "label": "labels/p1_t1.nii.gz",
     }
     np.testing.assert_allclose(outcome.spacing, (2.0, 1.0, 5.0), atol=1e-6)
-    assert outcome.orientation == "PIL"
+    assert outcome.orientation == "PIR"
     label = voxels(conversion.output_dir / "labels/p1_t1.nii.gz")
     # the later label wins whatever the order of the sources
     np.testing.assert_array_equal(label, np.where(TUMOUR, 2, ORGAN.astype(int)))
