@@ -176,25 +176,41 @@ def phantom(
     labelled = _switch("labelled", labelled)
     protocol = Protocol(plane, spacing, thickness, matrix, slices)
     make = partial(_make, draw, seed, protocol, _pair("tumor_mm", tumor_mm, *TUMOR_MM))
-    folder = Path(output)
+    folder, name = Path(str(output)), f"phantom {modality} seed {seed}"
+    visits = cohort(cases, seed, time_points, test, folds)
+    there = _same_cohort(folder, name, {visit.case for visit in visits})
     for kind in ("images", "labels") if labelled else ("images",):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    entries = _write_all(cohort(cases, seed, time_points, test, folds), make, folder, labelled, workers)
+    entries = _write_all(visits, make, folder, labelled, workers)
     drawn = {entry["case"]: entry.pop("info") for entry in entries}
     written = [Case.of(entry, folder) for entry in entries]
     content = Datalist(
-        f"phantom {modality} seed {seed}",
+        name,
         modality.upper(),
         {int(value): name for value, name in labels.items()} if labelled else {},
         [case for case in written if case.fold is not None],
         [case for case in written if case.fold is None],
     )
-    write_datalist(folder / "datalist.json", content)
+    # folds that `split` has written since stay
+    write_datalist(folder / "datalist.json", there or content)
     write_text(folder / "phantom.json", json.dumps(drawn, indent=4) + "\n")
     people = len({entry["patient"] for entry in entries})
     print(
         f"phantom: {len(entries)} {modality.upper()} images of {people} patients, {test} held out: {folder / 'datalist.json'}"
     )
+
+
+def _same_cohort(folder: Path, name: str, cases: set[str]) -> Datalist | None:
+    """The datalist of an earlier run with these cases; that of anything else is not overwritten."""
+    path = folder / "datalist.json"
+    if not path.exists():
+        return None
+    there = Datalist.read(path, patients=None)
+    if not (folder / "phantom.json").exists() or there.name != name or {case.name for case in there.cases} != cases:
+        raise CaseError(
+            "phantom", f"{path} is there already and is of another data set", "pass another --output, or remove it"
+        )
+    return there
 
 
 def _make(

@@ -50,6 +50,32 @@ def test_headers_hold_one_geometry(written: Path) -> None:
         np.testing.assert_array_equal(image.affine, label.affine)
 
 
+def test_a_datalist_of_another_data_set_is_not_overwritten(tmp_path: Path) -> None:
+    options = {"output": str(tmp_path), "matrix": 32, "slices": 8, "time_points": 1, "workers": 1}
+    own = {"name": "study", "training": [{"case": "a", "patient": "p", "image": "a.nii.gz"}]}
+    (tmp_path / "datalist.json").write_text(json.dumps(own))
+    with pytest.raises(CaseError, match=r"datalist\.json is there already and is of another data set; pass another"):
+        phantom(cases=2, **options)  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "datalist.json").read_text()) == own
+    assert [path.name for path in tmp_path.iterdir()] == ["datalist.json"]
+    (tmp_path / "datalist.json").unlink()
+    phantom(cases=2, **options)  # type: ignore[arg-type]
+    for other in ({"cases": 3}, {"cases": 2, "seed": 1}, {"cases": 2, "modality": "ct"}):
+        with pytest.raises(CaseError, match="of another data set"):
+            phantom(**options, **other)  # type: ignore[arg-type]
+
+
+def test_the_same_cohort_again_keeps_the_folds_that_it_was_given(tmp_path: Path) -> None:
+    options = {"output": str(tmp_path), "matrix": 32, "slices": 8, "time_points": 1, "workers": 1, "cases": 3}
+    phantom(**options)  # type: ignore[arg-type]
+    content = json.loads((tmp_path / "datalist.json").read_text())
+    content["testing"] = [content["training"].pop()]
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    phantom(**options)  # type: ignore[arg-type]
+    again = json.loads((tmp_path / "datalist.json").read_text())
+    assert [case["case"] for case in again["testing"]] == [case["case"] for case in content["testing"]]
+
+
 def test_processes_change_nothing(written: Path, tmp_path: Path) -> None:
     phantom(cases=8, seed=3, output=str(tmp_path / "two"), matrix=32, slices=12, workers=2)
     phantom(cases=8, seed=3, output=str(tmp_path / "one"), matrix=32, slices=12, workers=1)
