@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from scripts.benchmarks.memory import peak_bytes
+from scripts.core.memory import peak_bytes
 
 MARK = "measured: "
 

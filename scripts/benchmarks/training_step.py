@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.benchmarks.memory import peak_bytes
+from scripts.core.memory import peak_bytes
 
 
 def adamw(network: nn.Module) -> torch.optim.Optimizer:

@@ -16,12 +16,12 @@ from custom_networks.datalist import Case, Datalist, Patients, safe_name
 from custom_networks.errors import CaseError
 from scripts.core.datalist import add_cases, existing, write_datalist
 from scripts.core.files import write_nifti
+from scripts.core.jobs import parallel
 from scripts.core.reading import one_sentence, read
 from scripts.data.cohorts.nifti_sets import geometry, place_file
 from scripts.data.dicom.import_dicom import whole
 from scripts.data.dicom.outcome import IMPORTED, LEFT_OUT, ImportOutcome, refused, summary, write_report
 from scripts.data.dicom.patterns import checked_pattern
-from scripts.data.dicom.scan import parallel
 
 NIFTI = (".nii.gz", ".nii")
 # read by SimpleITK and written as NIfTI

@@ -15,9 +15,9 @@ import numpy as np
 
 from custom_networks.errors import CaseError
 from scripts.core.files import atomic_file
+from scripts.core.jobs import parallel
 from scripts.data.cohorts.sets import Cohort
 from scripts.data.dicom.outcome import LEFT_OUT, ImportOutcome, refused
-from scripts.data.dicom.scan import parallel
 
 
 @dataclass(frozen=True)

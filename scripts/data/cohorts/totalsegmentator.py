@@ -10,9 +10,9 @@ import numpy as np
 
 from custom_networks.errors import CaseError
 from scripts.core.files import write_nifti
+from scripts.core.jobs import parallel
 from scripts.data.cohorts.nifti_sets import geometry, place_file, read_geometry
 from scripts.data.dicom.outcome import ImportOutcome, refused
-from scripts.data.dicom.scan import parallel
 
 CLASSES_V1: tuple[str, ...] = (
     "spleen",

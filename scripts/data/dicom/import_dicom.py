@@ -9,13 +9,15 @@ from fire.decorators import SetParseFn
 
 from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, add_cases, existing, write_datalist
+from scripts.core.files import locked
+from scripts.core.jobs import parallel
 from scripts.data.dicom.choose import Wanted, choose_cases
 from scripts.data.dicom.convert import convert
 from scripts.data.dicom.labels import parse_labels
 from scripts.data.dicom.outcome import IMPORTED, ImportOutcome, summary, write_report
 from scripts.data.dicom.patterns import checked_pattern
 from scripts.data.dicom.pseudonyms import PseudonymTable
-from scripts.data.dicom.scan import parallel, scan_tree
+from scripts.data.dicom.scan import scan_tree
 
 MODALITIES = ("MR", "CT")
 PATIENTS = ("named", "each")
@@ -131,7 +133,13 @@ def import_tree(
             "--table", "the pseudonym table would lie inside the data set", "choose a file outside --output_dir"
         )
     workers = whole("--workers", workers)
-    pseudonyms = PseudonymTable(secret, public)
+    with locked(secret):
+        return _convert_tree(root, output, wanted, PseudonymTable(secret, public), workers)
+
+
+def _convert_tree(
+    root: Path, output: Path, wanted: Wanted, pseudonyms: PseudonymTable, workers: int
+) -> list[ImportOutcome]:
     tree = scan_tree(root, workers)
     if not tree.series and not tree.damaged:
         hint = "unpack the archives in it" if tree.archives else "pass the folder of the DICOM export"

@@ -18,11 +18,12 @@ from custom_networks.errors import CaseError
 from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.rtstruct import Roi
 from scripts.core.dicom.source import read_source
+from scripts.core.jobs import parallel
 from scripts.core.tables import text_table
 from scripts.data.dicom.convert import roi_masks
 from scripts.data.dicom.patients import identity_of
 from scripts.data.dicom.patterns import checked_pattern
-from scripts.data.dicom.scan import NOT_IMAGES, Series, parallel, scan_tree
+from scripts.data.dicom.scan import NOT_IMAGES, Series, scan_tree
 from scripts.data.dicom.structures import Drawn, belonging, read_structures
 
 # share of the smaller ROI: below it two ROIs touch rather than overlap

@@ -7,24 +7,16 @@ import os
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
-from custom_networks.errors import CaseError
 from scripts.core.dicom.dataset import numbers, read_dataset, silent_dicom, text_of
+from scripts.core.jobs import parallel
 from scripts.data.dicom.patients import identity_of
 from scripts.data.dicom.patterns import matches
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 SCOUT = re.compile(r"scout|locali[sz]er|survey|surview|topogram", re.IGNORECASE)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -189,47 +181,6 @@ def read_header(file: Path) -> Header | str:
     return Header(file, texts)
 
 
-def parallel(function: Callable[[T], R], items: Sequence[T], workers: int, description: str, chunk: int = 1) -> list[R]:
-    """Map over items in processes, with a progress bar that shows rate and time left.
-
-    Args:
-        function: a function of a module's top level.
-        items: what to hand it.
-        workers: processes; 1 works in this one.
-        description: text of the progress bar.
-        chunk: items sent to a process at a time.
-
-    Returns:
-        Results in the order of the items.
-
-    Raises:
-        CaseError: the operating system killed a worker.
-    """
-    bar: Callable[[Iterable[R]], Iterable[R]] = lambda results: tqdm(  # noqa: E731
-        results, total=len(items), desc=description, disable=None, mininterval=0.5
-    )
-    if workers <= 1 or len(items) <= 1:
-        return list(bar(map(function, items)))
-    try:
-        with ProcessPoolExecutor(max_workers=min(workers, len(items)), initializer=_one_thread) as pool:
-            return list(bar(pool.map(_call, repeat(function), items, chunksize=chunk)))
-    except BrokenProcessPool:
-        raise CaseError(
-            description, "a worker process was killed, most likely for lack of memory", "use fewer --workers"
-        ) from None
-
-
-def _one_thread() -> None:
-    """Keep torch to one thread per process: its threads do not survive a fork, and processes fill the cores."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _call(function: Callable[[T], R], item: T) -> R:
-    return function(item)
-
-
 def scan_tree(root: str | Path, workers: int = 1) -> Tree:
     """Read all headers below a folder and group them by SeriesInstanceUID.
 
@@ -250,7 +201,7 @@ def scan_tree(root: str | Path, workers: int = 1) -> Tree:
     files = [f for f in files if f.suffix.lower() not in ARCHIVES]
     tree = Tree({}, closed, archives, 0)
     found: dict[str, list[Header]] = defaultdict(list)
-    for file, header in zip(files, parallel(read_header, files, workers, "headers", 64), strict=True):
+    for file, header in zip(files, parallel(read_header, files, workers, "headers", "file"), strict=True):
         if isinstance(header, str):
             if header == "damaged":
                 tree.damaged.append(file)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from scripts.core.dicom.dataset import silent_dicom
 from scripts.core.dicom.rtstruct import Roi, Structures, read_rtstruct
 from scripts.core.dicom.seg import read_seg
+from scripts.core.jobs import parallel
 from scripts.data.dicom.patients import identity_of
 from scripts.data.dicom.patterns import matches
-from scripts.data.dicom.scan import NOT_IMAGES, Header, Series, Tree, parallel
+from scripts.data.dicom.scan import NOT_IMAGES, Header, Series, Tree
 
 
 @dataclass(frozen=True)

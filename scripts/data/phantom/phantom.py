@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, write_datalist
 from scripts.core.files import write_text
+from scripts.core.jobs import parallel
 from scripts.data.phantom.anatomy import TUMOR_MM
 from scripts.data.phantom.canvas import PhantomCase, Protocol
 from scripts.data.phantom.ct import LABELS as CT_LABELS
@@ -229,9 +227,4 @@ def _write_all(
 ) -> list[dict[str, Any]]:
     task = partial(write_case, make=make, output=folder, labelled=labelled)
     processes = min(workers or min(4, os.cpu_count() or 1), len(visits) // 4)
-    if processes < 2:
-        return [task(visit) for visit in tqdm(visits, desc="phantom", unit="case", disable=None)]
-    # forked where possible: a spawned process would import everything anew
-    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        return list(tqdm(pool.map(task, visits), total=len(visits), desc="phantom", unit="case", disable=None))
+    return parallel(task, visits, processes, "phantom")

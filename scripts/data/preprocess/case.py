@@ -133,6 +133,11 @@ def process(job: Job, case: Case) -> Outcome:
     return Outcome(case.name, "done" if fresh else "kept", keys=keys, seconds=seconds)
 
 
+def lost(case: Case, reason: str) -> Outcome:
+    """The outcome of a case whose process died."""
+    return Outcome(case.name, "quarantined", reason)
+
+
 def _note(path: Path, entry: Mapping[str, Any]) -> None:
     # one write of one short line to a file opened for appending is not torn apart by others
     with path.open("a", encoding="utf-8") as stream:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from custom_networks import CaseError
 from custom_networks.prepare import PARTIAL, case_folder
 from scripts.core.datalist import Case, Datalist, distinct_names, write_datalist
 from scripts.core.files import write_text
-from scripts.data.preprocess.case import Job, Outcome, kept, load_config, recipe
-from scripts.data.preprocess.workers import run_dask, run_local
+from scripts.core.jobs import in_processes, on_cluster
+from scripts.data.preprocess.case import Job, Outcome, kept, load_config, lost, process, recipe
 
 STALE_SECONDS = 24 * 3600
 
@@ -70,11 +71,10 @@ def preprocess(
     finished = [outcome for case in cases if (outcome := kept(job, case)) is not None]
     outcomes = {outcome.case: outcome for outcome in finished}
     cases = [case for case in cases if case.name not in outcomes]
-    run: Iterator[Outcome] = run_dask(job, cases, scheduler) if scheduler else run_local(job, cases, workers)
-    # no monitor thread: processes are forked
-    tqdm.monitor_interval = 0
+    work = partial(process, job)
+    run = on_cluster(work, cases, scheduler, lost) if scheduler else in_processes(work, cases, workers, lost)
     with tqdm(run, total=len(cases), desc="preprocess", unit="case", disable=None, smoothing=0.1) as bar:
-        for outcome in bar:
+        for _, outcome in bar:
             outcomes[outcome.case] = outcome
             bad = sum(one.status == "quarantined" for one in outcomes.values())
             bar.set_postfix_str(f"{bad} quarantined" if bad else "", refresh=False)
@@ -102,9 +102,9 @@ def _report(outcomes: dict[str, Outcome], quarantined: dict[str, str], target: P
 
 def _remove_stale(folder: Path) -> None:
     """What an interrupted run left half-written; young ones may belong to a run that is still going."""
-    for partial in folder.glob(f"{PARTIAL}*"):
-        if time.time() - partial.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(partial, ignore_errors=True)
+    for left in folder.glob(f"{PARTIAL}*"):
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def read_overrides(files: Sequence[str]) -> dict[str, Any]:

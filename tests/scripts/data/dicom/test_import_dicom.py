@@ -288,7 +288,7 @@ def test_nothing_that_identifies_a_patient_leaves_the_table(
     table = tmp_path / "o_pseudonyms.json"
     assert table.stat().st_mode & 0o777 == 0o600
     assert b"PLANTED-4711" in table.read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["e", "o", "o_pseudonyms.json", "x"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".o_pseudonyms.json.lock", "e", "o", "o_pseudonyms.json", "x"]
 
 
 NAUGHTY = [
@@ -311,7 +311,7 @@ def test_roi_names_do_no_harm(dicom: Any, tmp_path: Path, name: str) -> None:
     spec = {"organ": "uterus", "tumor": "GTV" if name else "#2"}
     assert import_dicom(str(tmp_path / "e"), str(tmp_path / "deep" / "o"), spec, workers=1) == 0
     assert {p.name for p in tmp_path.iterdir()} == {"e", "deep"}
-    assert {p.name for p in (tmp_path / "deep").iterdir()} == {"o", "o_pseudonyms.json"}
+    assert {p.name for p in (tmp_path / "deep").iterdir()} == {"o", "o_pseudonyms.json", ".o_pseudonyms.json.lock"}
     assert len(report(tmp_path / "deep" / "o")) == 1
 
 

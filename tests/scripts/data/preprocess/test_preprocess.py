@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from monai.bundle import ConfigParser
 from custom_networks import CaseError, LoadMappedCropd, LoadMappedd
 from custom_networks.prepare import case_folder
 from scripts.core.datalist import Case
-from scripts.data.preprocess.case import Job, load_config, process
+from scripts.core.jobs import in_processes, on_cluster
+from scripts.data.preprocess.case import Job, load_config, lost, process
 from scripts.data.preprocess.preprocess import preprocess
-from scripts.data.preprocess.workers import run_dask, run_local
 
 ROOT = Path(__file__).parents[4]
 BUNDLE = ROOT / "bundles/organ_pocketnet"
@@ -238,7 +239,7 @@ def test_two_processes_at_the_same_case_leave_one_result(tmp_path: Path, small: 
     job = Job(str(BUNDLE), json.dumps(config), str(tmp_path / "out"), "float32")
     (tmp_path / "out").mkdir()
     case = Case("c0", {"image": "i0.nii.gz", "label": "l0.nii.gz"}, "p0", folder=data.parent)
-    first = [outcome.status for outcome in run_local(job, [case] * 6, 3)]
+    first = [outcome.status for _, outcome in in_processes(partial(process, job), [case] * 6, 3, lost)]
     assert sorted(set(first)) in (["done"], ["done", "kept"])
     assert first.count("done") == 1
     assert journal(tmp_path / "out") == ["c0"]
@@ -305,4 +306,4 @@ def test_a_scheduler_that_does_not_answer() -> None:
     pytest.importorskip("distributed")
     job = Job("bundle", "{}", "nowhere", "float32")
     with pytest.raises(CaseError, match=r"scheduler tcp://127.0.0.1:9: it does not answer"):
-        next(run_dask(job, [{"case": "c"}], "tcp://127.0.0.1:9", timeout=1))
+        next(on_cluster(partial(process, job), [Case("c", {})], "tcp://127.0.0.1:9", lost, timeout=1))
