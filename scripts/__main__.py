@@ -35,6 +35,7 @@ VERBS = {
     ),
     "evaluate": ("scripts.experiments.evaluate.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
     "crossval": ("scripts.experiments.training.crossval", "Train the folds of a bundle and predict out-of-fold."),
+    "segment": ("scripts.sharing.segment.segment", "Segment NIfTI or DICOM scans: label map, SEG, RTSTRUCT, volumes."),
     "contours": ("scripts.sharing.contours.contours", "Write a label map as RTSTRUCT and DICOM SEG on its series."),
     "organ_masks": (
         "scripts.experiments.training.organ_masks",

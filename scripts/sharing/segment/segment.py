@@ -1,0 +1,222 @@
+"""`python -m scripts segment`: scans in, label maps, SEG, RTSTRUCT, volumes and a picture out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from custom_networks.errors import CaseError
+from scripts.core.dicom.write_rtstruct import write_rtstruct
+from scripts.core.dicom.write_seg import Segment, write_seg
+from scripts.core.files import write_text
+from scripts.core.reading import read
+from scripts.core.tables import text_table, write_csv
+from scripts.sharing.contours.contours import drawn_rois
+from scripts.sharing.contours.names import roi_names, structure_masks
+from scripts.sharing.contours.place import on_series
+from scripts.sharing.segment.bundle import OpenBundle, unpacked
+from scripts.sharing.segment.preview import preview
+from scripts.sharing.segment.scans import ReadScan, Scan, find_scans, read_scan
+
+FORMATS = ("nifti", "seg", "rtstruct")
+
+
+def segment(
+    input: str,
+    output: str,
+    bundle: str,
+    weights: str | None = None,
+    folds: str | None = None,
+    formats: list[str] | None = None,
+    description: str = "",
+    names: str | None = None,
+    device: str | None = None,
+) -> int:
+    """Segment scans with a bundle. Research only: nothing that is written is approved, for no treatment.
+
+    Args:
+        input: a NIfTI, the folder of a DICOM series, or a folder of either.
+        output: folder; each scan gets one of its own, beside volumes.csv and run.json.
+        bundle: a bundle's folder or a release's zip.
+        weights: file of weights; by default the bundle's models/model.pt.
+        folds: folder with fold0/final.pt, fold1/final.pt …: the mean of their softmax, and how far they agree.
+        formats: nifti, seg, rtstruct; all by default. A NIfTI without a DICOM series gives NIfTI only.
+        description: regular expression that the description of a DICOM series must contain.
+        names: JSON of a site's own ROI names.
+        device: cpu, cuda, cuda:1 …
+
+    Returns:
+        0; 2 if a scan was refused (the others are done).
+
+    Raises:
+        CaseError: nothing to segment, or weights that are missing or of another network.
+    """
+    wanted = formats or list(FORMATS)
+    unknown = sorted(set(wanted) - set(FORMATS))
+    if unknown:
+        raise CaseError("--formats", f"{', '.join(unknown)} is not known", f"choose from {', '.join(FORMATS)}")
+    if weights and folds:
+        raise CaseError("--weights", "it contradicts --folds", "give one of them")
+    start, target = time.perf_counter(), Path(output)
+    with tempfile.TemporaryDirectory(prefix="segment_") as folder:
+        work = Path(folder)
+        house = unpacked(bundle, work)
+        metadata = json.loads((house / "configs/metadata.json").read_text("utf-8"))
+        modality = str(metadata["network_data_format"]["inputs"]["image"]["modality"])
+        scans, left_out = find_scans(input, modality, description, target)
+        for sentence in left_out:
+            print(sentence)
+        files: Any = fold_files(folds) if folds else weights
+        opened = OpenBundle(house, files, work / "predictions", device)
+        # each fold on its own, for how far they agree
+        single = [OpenBundle(house, file, work / f"fold{i}", device) for i, file in enumerate(files)] if folds else []
+        rows: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
+        for scan in tqdm(scans, desc="segment", disable=None if len(scans) > 1 else True):
+            began = time.perf_counter()
+            try:
+                found = _segment(scan, opened, single, target, wanted, names, work)
+                records.append(found | {"seconds": round(time.perf_counter() - began, 2)})
+                rows += [{"scan": scan.name, **row} for row in found["structures"]]
+            except CaseError as refusal:
+                records.append({"scan": scan.name, "refused": str(refusal)})
+                print(refusal, file=sys.stderr)
+        if rows:
+            write_csv(target / "volumes.csv", rows)
+            print(text_table(rows))
+        content = {
+            "bundle": {"name": metadata["name"], "version": metadata["version"], "weights_sha256": opened.digests()},
+            "settings": opened.settings,
+            "versions": {name: version(name) for name in ("custom_networks", "monai", "torch", "numpy")},
+            "seconds": round(time.perf_counter() - start, 2),
+            "left_out": left_out,
+            "scans": records,
+            "note": "automatic, not approved; research only",
+        }
+        write_text(target / "run.json", json.dumps(content, indent=4) + "\n")
+    refused = sum("refused" in record for record in records)
+    print(f"{len(records) - refused} of {len(records)} scans segmented: {target}")
+    return 2 if refused else 0
+
+
+def fold_files(folder: str) -> list[str]:
+    """Weights of the folds, in order.
+
+    Raises:
+        CaseError: fewer than two.
+    """
+    found = sorted(Path(folder).glob("fold*/final.pt"), key=lambda path: (len(path.parent.name), path.parent.name))
+    if len(found) < 2:
+        raise CaseError(
+            f"folds {folder}", f"{len(found)} fold*/final.pt in it", "give the output of crossval, or --weights"
+        )
+    return [str(path) for path in found]
+
+
+def _segment(
+    scan: Scan,
+    opened: OpenBundle,
+    single: list[OpenBundle],
+    output: Path,
+    formats: list[str],
+    names: str | None,
+    work: Path,
+) -> dict[str, Any]:
+    """One scan from reading to files; returns its record for run.json."""
+    given = read_scan(scan, work, opened.modality, opened.metadata.get("least_field_of_view_mm"))
+    written = opened.predict(given.image)
+    label, affine = read(str(written), scan.name, "label")
+    label = label.astype(np.uint8)
+    folder, labels = output / scan.name, opened.labels
+    structures = _structures(label, affine, labels, names)
+    if single:
+        maps = [read(str(one.predict(given.image)), scan.name, "label")[0] for one in single]
+        for row, value in zip(structures, [v for v in labels if v], strict=True):
+            row["fold_agreement"] = agreement([m == value for m in maps])
+    folder.mkdir(parents=True, exist_ok=True)
+    if "nifti" in formats:
+        shutil.copyfile(written, folder / "label.nii.gz")
+    if given.source is not None:
+        _clinical(scan.name, given, label, affine, labels, formats, names, folder)
+    preview(folder / "preview.png", given.array, label, affine, labels, opened.modality)
+    written.unlink()
+    return {
+        "scan": scan.name,
+        "input_sha256": _digest(given),
+        "shape": list(given.array.shape),
+        "spacing_mm": [round(float(v), 4) for v in np.linalg.norm(given.affine[:3, :3], axis=0)],
+        "structures": structures,
+        "warnings": [*given.notes, *_warnings(label, labels)],
+    }
+
+
+def _clinical(
+    name: str,
+    given: ReadScan,
+    label: np.ndarray,
+    affine: np.ndarray,
+    labels: dict[int, str],
+    formats: list[str],
+    own: str | None,
+    folder: Path,
+) -> None:
+    """RTSTRUCT and SEG on the scan's own series."""
+    assert given.source is not None
+    placed = on_series(name, label, affine, given.source)
+    chosen = roi_names(labels, own)
+    if "rtstruct" in formats:
+        rois = drawn_rois(placed, given.source, labels, chosen)
+        write_rtstruct(folder / "rtstruct.dcm", given.source, rois, "AUTO")
+    if "seg" in formats and placed.any():
+        segments = [Segment(labels[value], found.category, found.code) for value, found in chosen.items()]
+        masks = (mask for _, mask in structure_masks(placed, labels, chosen))
+        algorithm = ("custom_networks", version("custom_networks"))
+        write_seg(folder / "seg.dcm", given.source, masks, segments, algorithm)
+
+
+def _structures(label: np.ndarray, affine: np.ndarray, labels: dict[int, str], own: str | None) -> list[dict[str, Any]]:
+    ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    masks = structure_masks(label, labels, roi_names(labels, own))
+    return [{"structure": labels[value], "ml": round(np.count_nonzero(mask) * ml, 3)} for value, mask in masks]
+
+
+def _warnings(label: np.ndarray, labels: dict[int, str]) -> list[str]:
+    found = []
+    present = set(np.unique(label).tolist())
+    absent = [name for value, name in labels.items() if value and value not in present]
+    if absent and len(labels) <= 10:
+        found.append(f"not found: {', '.join(absent)}")
+    shell = np.ones(label.shape, dtype=bool)
+    shell[1:-1, 1:-1, 1:-1] = False
+    cut = sorted(set(np.unique(label[shell]).tolist()) - {0})
+    if cut and len(labels) <= 10:
+        found.append(f"cut off by the border of the image: {', '.join(labels[int(value)] for value in cut)}")
+    return found
+
+
+def agreement(masks: list[np.ndarray]) -> float | None:
+    """Mean DSC over all pairs of masks; None where none of them found anything."""
+    found = []
+    for one, two in combinations(masks, 2):
+        total = int(one.sum()) + int(two.sum())
+        if total:
+            found.append(2 * int((one & two).sum()) / total)
+    return round(float(np.mean(found)), 4) if found else None
+
+
+def _digest(given: ReadScan) -> str:
+    """sha256 of voxels and geometry, the same whatever the file's compression."""
+    digest = hashlib.sha256(np.ascontiguousarray(given.array).tobytes())
+    digest.update(np.ascontiguousarray(given.affine, dtype=np.float64).tobytes())
+    return digest.hexdigest()
