@@ -30,7 +30,6 @@ def preview(
         The path.
     """
     import nibabel as nib
-    from matplotlib.colors import to_hex
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -48,7 +47,7 @@ def preview(
     axis.imshow(picture, aspect=aspect, interpolation="nearest")
     axis.axis("off")
     figure.text(0.01, 0.955, "automatic, not approved; research only", fontsize=9)
-    handles = [Patch(color=to_hex(np.array(colours[value]) / 255), label=labels[value]) for value in shown]
+    handles = [Patch(color="#" + bytes(colours[value]).hex(), label=labels[value]) for value in shown]
     if handles:
         title = f"{len(present)} structures" if len(present) > TOO_MANY else None
         figure.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, title=title)
