@@ -108,7 +108,7 @@ class Canvas:
         self.levels, self.textures = levels, textures
 
     def __call__(self, tissue: str, box: Box, share: Array) -> None:
-        """Cover part of the image, see `phantom_body.Paint`."""
+        """Cover part of the image, see `body.Paint`."""
         level, grain = self.levels[tissue]
         part = self.signal[box]
         change = self.textures.get(tissue, self.textures[""])[box] * np.float32(grain)

@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 
-from scripts.data.phantom.anatomy import ROUGHNESS, TUMOR_MM, sample_anatomy
-from scripts.data.phantom.interpolation import stretch
-from scripts.data.phantom.organ import organ_distances, organ_label, organ_points
 from scripts.data.phantom.shapes import Grid, Warp, blend, coverage, ellipsoid, tube
 
 STILL = Warp(np.zeros((1, 3)), np.zeros(1), np.zeros((1, 3)))
@@ -52,13 +49,6 @@ def test_shapes_outside_the_grid_are_none() -> None:
     assert tube(grid(), np.array([[200.0, 0, 0], [220, 0, 0]]), np.array([5.0, 5])) is None
 
 
-def test_stretch_keeps_straight_lines_and_ends() -> None:
-    ramp = np.linspace(0, 1, 9, dtype=np.float32)[:, None, None] * np.ones((9, 4, 5), dtype=np.float32)
-    wide = stretch(ramp, (33, 4, 11))
-    np.testing.assert_allclose(wide[:, 0, 0], np.linspace(0, 1, 33), atol=1e-5)
-    np.testing.assert_allclose(wide[[0, -1], 2, 3], [0, 1], atol=1e-6)
-
-
 def test_warp_can_be_undone() -> None:
     warp = Warp.sample(np.random.default_rng(0), 3.0)
     place = warp.undo((20, -30, 40))
@@ -86,30 +76,3 @@ def test_blend_is_a_union_with_a_fillet() -> None:
     assert (found <= np.minimum(a, b) + 1e-6).all()
     np.testing.assert_allclose(found[:3], [-3, -2, 2], atol=1e-6)
     assert found[3] < 1
-
-
-@pytest.mark.parametrize("patient", range(12))
-def test_organ_points_hold_the_organ_and_fields_agree(patient: int) -> None:
-    anatomy = sample_anatomy(8, patient, patient % 3)
-    view = grid(90, 2.2, anatomy.warp)
-    organ = organ_distances(anatomy, view)
-    assert organ is not None
-    label = organ_label(anatomy, view)[organ.box]
-    assert ((organ.whole < 0) == (label > 0)).mean() > 0.9999
-    points, radii = organ_points(anatomy)
-    inside = np.stack([p[organ.whole < 0] for p in view.at(organ.box)], -1)
-    directions = np.random.default_rng(0).normal(size=(20, 3))
-    directions = np.vstack([np.eye(3), -np.eye(3), directions / np.linalg.norm(directions, axis=1, keepdims=True)])
-    held = (points @ directions.T + radii[:, None] * 1.12).max(0)
-    assert ((inside @ directions.T).max(0) <= held).all()
-    longest = 2 * anatomy.tumor.semi.max() * (1 + ROUGHNESS) * anatomy.scale
-    assert TUMOR_MM[0] <= longest <= TUMOR_MM[1] + 1e-6
-
-
-def test_the_same_woman_comes_back_changed() -> None:
-    first, second = sample_anatomy(1, 5, 0), sample_anatomy(1, 5, 1)
-    assert first.trunk == second.trunk
-    assert first.scale == second.scale
-    assert not np.array_equal(first.bladder[1], second.bladder[1])
-    assert second.tumor.semi.max() < first.tumor.semi.max()
-    assert sample_anatomy(1, 6).trunk != first.trunk
