@@ -92,46 +92,6 @@ def test_slices_a_twentieth_of_a_millimetre_off_are_on_the_grid_and_drifting_one
         read_series("c", sorted((tmp_path / "drift").iterdir()))
 
 
-def enhanced(dicom: Any, folder: Path, modality: str, array: np.ndarray = ARRAY, **more: Any) -> Path:
-    """A legacy converted enhanced image of one file, frames in an order that says nothing."""
-    import highdicom as hd
-
-    series = dicom.series(folder / "classic", array, dicom.affine("oblique"), modality=modality, **more)
-    sources = [pydicom.dcmread(file) for file in np.random.default_rng(0).permutation(series.files)]
-    for ds in sources:
-        ds.PatientBirthDate, ds.PatientSex, ds.AccessionNumber, ds.StudyTime, ds.StudyID = "", "", "", "", ""
-        ds.ReferringPhysicianName, ds.Manufacturer = "", "m"
-        ds.AcquisitionDateTime = ds.ContentDate = ds.SeriesDate = "20200101"
-        ds.ContentTime = ds.AcquisitionTime = ds.SeriesTime = "101010"
-        ds.AcquisitionDate = "20200101"
-        if modality == "CT":
-            ds.AcquisitionNumber = 1
-    kind = {"MR": hd.legacy.LegacyConvertedEnhancedMRImage, "CT": hd.legacy.LegacyConvertedEnhancedCTImage}[modality]
-    image = kind(sources, hd.UID(), 7, hd.UID(), 1)
-    (folder / "enhanced").mkdir()
-    image.save_as(folder / "enhanced" / "image.dcm")
-    return folder / "enhanced" / "image.dcm"
-
-
-@pytest.mark.parametrize("modality", ["MR", "CT"])
-def test_enhanced_multi_frame_equals_the_classic_series(dicom: Any, tmp_path: Path, modality: str) -> None:
-    def rescale(ds: Any, z: int) -> None:
-        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 2, -1024, "HU"
-
-    file = enhanced(dicom, tmp_path, modality, edit=rescale)
-    classic, _ = read_series("c", sorted((tmp_path / "classic").iterdir()))
-    volume, sops = read_series("c", [file])
-    np.testing.assert_array_equal(volume.array, classic.array)
-    np.testing.assert_allclose(volume.affine, classic.affine, atol=1e-4)
-    assert (volume.array.dtype, len(sops)) == (np.int16, 1)
-
-
-def test_enhanced_frames_that_are_no_stack_are_refused(dicom: Any, tmp_path: Path) -> None:
-    file = enhanced(dicom, tmp_path, "MR", edit=lambda ds, z: z != 4)
-    with pytest.raises(CaseError, match="not one regular stack"):
-        read_series("c", [file])
-
-
 def test_packed_files_and_files_without_preamble_are_read(dicom: Any, tmp_path: Path) -> None:
     written = dicom.series(tmp_path / "i", ARRAY)
     files = []
