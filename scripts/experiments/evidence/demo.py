@@ -61,7 +61,7 @@ def demo(output: str = "demo", cases: int = 64, test: int = 6, seed: int = 0, ep
             **common,
             "ckpt_dir": str(tumor),
             "output_dir": str(tumor),
-            "organ_weights": str(organ / "model.pt"),
+            "organ_weights": str(organ / "final.pt"),
             # minutes are too few for the out-of-fold organ masks of a cross-validation
             "organ_source": "label",
         },
@@ -71,7 +71,11 @@ def demo(output: str = "demo", cases: int = 64, test: int = 6, seed: int = 0, ep
     run_bundle(
         BUNDLES / "tumor_pocketnet",
         ["configs/inference.json", "configs/small.json"],
-        {"dataset_dir": str(data / "datalist.json"), "ckpt_dir": str(tumor), "output_dir": str(predictions)},
+        {
+            "dataset_dir": str(data / "datalist.json"),
+            "ckpt_path": str(tumor / "final.pt"),
+            "output_dir": str(predictions),
+        },
         log=predictions / "log.txt",
     )
     status = evaluate(str(data / "datalist.json"), str(predictions), str(folder / "evaluation"))
@@ -81,7 +85,7 @@ def demo(output: str = "demo", cases: int = 64, test: int = 6, seed: int = 0, ep
     for what, where in (
         ("report with pictures", folder / "evaluation" / "report.html"),
         ("label maps", predictions),
-        ("weights of both stages", tumor / "model.pt"),
+        ("weights of both stages", tumor / "final.pt"),
         ("training logs", organ / "log.txt"),
     ):
         print(f"  {what:<23} {where}")
