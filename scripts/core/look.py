@@ -25,7 +25,7 @@ PALETTE = (
     "#ff851b",
     "#b07aff",
     "#9acd32",
-    "#ffffff",
+    "#aaffc3",
     "#ff4136",
     "#3d8bff",
     "#ffd500",

@@ -197,10 +197,10 @@ def cells(summary: pd.DataFrame, yardstick: Mapping[tuple[str, str], str] | None
         yardstick: (class, metric) -> how far experts differ; a column where there is any.
 
     Returns:
-        Rows, each heading -> text.
+        Rows, each heading -> text; none of a class that no case has, see `never_scored`.
     """
     lines = []
-    for row in summary.to_dict("records"):
+    for row in summary[summary["cases"] > 0].to_dict("records"):
         metric = METRICS[row["metric"]]
 
         def number(key: str, row: Mapping[Any, Any] = row, digits: int = metric.digits) -> str:
@@ -230,6 +230,12 @@ def cells(summary: pd.DataFrame, yardstick: Mapping[tuple[str, str], str] | None
     return lines
 
 
+def never_scored(summary: pd.DataFrame) -> str:
+    """A sentence that names the classes which no label and no prediction has; empty where there are none."""
+    names = list(dict.fromkeys(summary.loc[summary["cases"] == 0, "class"]))
+    return f"In no label and no prediction: {', '.join(names)}." if names else ""
+
+
 def few_patients(summary: pd.DataFrame) -> bool:
     """Whether some interval rests on so few patients that misses make it optimistic."""
-    return bool((summary["patients"] < FEW_PATIENTS).any())
+    return bool((summary.loc[summary["cases"] > 0, "patients"] < FEW_PATIENTS).any())

@@ -102,12 +102,15 @@ def evaluate(
         _about(datalist, section, folders, wanted, tolerance),
         table,
         aggregate.cells(summary, column),
-        aggregate.few_patients(summary),
+        [
+            aggregate.NOTE,
+            aggregate.NOTE_FEW if aggregate.few_patients(summary) else "",
+            aggregate.never_scored(summary),
+        ],
         target_class(wanted),
         experts=notes,
     )
-    few = f" {aggregate.NOTE_FEW}" if page.few_patients else ""
-    print(f"\n{text_table(page.lines, left=2)}\n\n{textwrap.fill(aggregate.NOTE + few, 110)}")
+    print(f"\n{text_table(page.lines, left=2)}\n\n{textwrap.fill(' '.join(page.notes), 110)}")
     by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, bounds))
     if len(by_size):
         _write(target / "strata.csv", by_size)

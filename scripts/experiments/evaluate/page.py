@@ -26,7 +26,7 @@ class Content:
         about: heading -> text, on data, models, rules and versions.
         table: the case table, without means over classes.
         lines: the summary, rows of heading -> text.
-        few_patients: whether to say that misses make the intervals optimistic.
+        notes: below the summary.
         target: the class of the strata.
         strata: the summary by size, empty where there is none.
         experts: published spread between experts, each with its source.
@@ -39,7 +39,7 @@ class Content:
     about: Mapping[str, str]
     table: pd.DataFrame
     lines: Sequence[Mapping[str, str]]
-    few_patients: bool = False
+    notes: Sequence[str] = ()
     target: str = ""
     strata: Sequence[Mapping[str, str]] = ()
     experts: Sequence[str] = ()
@@ -67,7 +67,6 @@ def write_page(file: Path, content: Content) -> None:
     values = vars(content) | {
         "scored": f"{table['case'].nunique()} cases of {table['patient'].nunique()} patients",
         "bad": BAD,
-        "notes": [aggregate.NOTE, *([aggregate.NOTE_FEW] if content.few_patients else [])],
         "comparison_note": significance.NOTE,
         "tests": list(significance.TESTS.values()),
         "lowest": lowest(table),

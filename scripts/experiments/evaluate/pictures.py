@@ -55,7 +55,7 @@ def write_pictures(
     table, target = next(iter(tables.values())), target_class(classes)
     by_name = {case.name: case for case in cases}
     failed: list[CaseError] = []
-    for rank, name in tqdm(choose_cases(table, target, count), desc="pictures", unit="case"):
+    for rank, name in tqdm(choose_cases(table, target, count), desc="pictures", unit="case", disable=None):
         rows = table[table["case"] == name].set_index("class")
         scores = {c: _score(rows.loc[c]) for c in classes}
         file = output / f"{rank.replace(' ', '_')}_{safe_name(name)}.png"

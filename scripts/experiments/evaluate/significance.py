@@ -127,7 +127,7 @@ def compare(tables: Mapping[str, pd.DataFrame], draws: int = 9999, seed: int = 0
     first = next(iter(tables.values()))
     rows: list[dict[str, Any]] = []
     questions = list(itertools.product(dict.fromkeys(first["class"]), COMPARED))
-    for name, metric in tqdm(questions, desc="compare", unit="test"):
+    for name, metric in tqdm(questions, desc="compare", unit="test", disable=None):
         columns = [
             table[table["class"] == name].set_index("case")[metric].rename(model) for model, table in tables.items()
         ]
@@ -175,9 +175,9 @@ def _paper_tests(groups: Sequence[np.ndarray]) -> tuple[float, np.ndarray, float
 
 
 def cells(comparison: pd.DataFrame) -> list[dict[str, str]]:
-    """The comparison as text: rows, each heading -> text."""
+    """The comparison as text: rows, each heading -> text; none where no case could be compared."""
     lines = []
-    for row in comparison.to_dict("records"):
+    for row in comparison[(comparison["cases"] > 0) | (comparison["left_out"] > 0)].to_dict("records"):
         digits = METRICS[row["metric"]].digits
         means = [f"{row[key]:{sign}.{digits}f}" for key, sign in (("mean_a", ""), ("mean_b", ""), ("difference", "+"))]
         line = {

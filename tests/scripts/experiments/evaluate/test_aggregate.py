@@ -19,6 +19,7 @@ from scripts.experiments.evaluate.aggregate import (
     add_class_mean,
     cells,
     few_patients,
+    never_scored,
     patient_means,
     size_bounds,
     summarise,
@@ -188,3 +189,13 @@ def test_experts_are_a_column_where_there_are_any(case_table: Any) -> None:
     assert "experts" not in cells(summary)[0]
     lines = cells(summary, {("organ", "dsc"): "0.780 [1]"})
     assert [line["experts"] for line in lines] == ["0.780 [1]", *[""] * (len(METRICS) - 1)]
+
+
+def test_classes_that_no_case_has_are_named_once_and_not_listed(case_table: Any) -> None:
+    gone = dict.fromkeys(METRICS, NAN) | {"outcome": "absent"}
+    table = case_table([{"name": "a", "dsc": 0.5}, *({"name": n, **gone} for n in ("b", "c"))])
+    summary = summarise(table)
+    assert len(summary) == 3 * len(METRICS)
+    assert {row["class"] for row in cells(summary)} == {"a"}
+    assert never_scored(summary) == "In no label and no prediction: b, c."
+    assert never_scored(summary[summary["class"] == "a"]) == ""

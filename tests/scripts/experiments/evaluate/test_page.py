@@ -60,7 +60,7 @@ def content(case_table: Any, tmp_path: Path) -> Content:
         {"model": EVIL},
         table,
         aggregate.cells(aggregate.summarise(table), {(EVIL, "dsc"): EVIL}),
-        few_patients=True,
+        [aggregate.NOTE, "", aggregate.NOTE_FEW, EVIL],
         target=EVIL,
         strata=aggregate.cells(aggregate.summarise_by_size(table.assign(label_ml=1.0), EVIL, [2.0])),
         experts=[EVIL],
@@ -111,6 +111,7 @@ def test_what_is_said(content: Content, tmp_path: Path) -> None:
     assert aggregate.NOTE in text
     assert aggregate.NOTE_FEW in text
     assert significance.NOTE in text
+    assert '<p class="note"></p>' not in text
     for heading, ignored in significance.TESTS.values():
         assert f"<dt>{heading}</dt><dd>{ignored}</dd>" in text
 

@@ -211,8 +211,11 @@ def test_nothing_to_compare_says_so(table: Any) -> None:
     same = compare({m: table([0.9, 0.8]) for m in "abc"}).set_index("metric").loc["dsc"]
     assert same["p_permutation"].tolist() == [1, 1, 1]
     assert same["p_friedman"].isna().all()
-    line = next(line for line in cells(result.reset_index()) if line["metric"] == "ASD (mm)")
-    assert [line[key] for key in ("n", "mean A", "A - B", "ANOVA", "permutation")] == [*"0----"]
+    assert {line["metric"] for line in cells(result.reset_index())} == {"DSC", "NSD", "HD95 (mm)"}, "no case has an ASD"
+    one = table([0.9]).assign(asd_mm=1.0)
+    apart = cells(compare({"a": one, "b": table([0.9])}))
+    line = next(line for line in apart if line["metric"] == "ASD (mm)")
+    assert [line[key] for key in ("n", "mean A", "A - B", "ANOVA", "permutation")] == ["0 (-1)", *"----"]
 
 
 def test_what_is_printed(table: Any) -> None:
