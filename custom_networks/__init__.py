@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         read_datalist,
         safe_name,
     )
+    from custom_networks.datasets import PreparedDataset, SeededDataset, SeededSampler, prepare_datasets
     from custom_networks.engines import (
         MixedPrecisionEvaluator,
         MixedPrecisionTrainer,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
     from custom_networks.resume import ResumeTraining
     from custom_networks.settings import check_settings, read_settings
-    from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
+    from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
     from custom_networks.volumes import read_label, read_volume
@@ -61,6 +62,10 @@ _HOME = {
     "inference_cases": "datalist",
     "read_datalist": "datalist",
     "safe_name": "datalist",
+    "PreparedDataset": "datasets",
+    "SeededDataset": "datasets",
+    "SeededSampler": "datasets",
+    "prepare_datasets": "datasets",
     "CaseError": "errors",
     "report_case_errors": "errors",
     "MixedPrecisionEvaluator": "engines",
@@ -104,10 +109,8 @@ _HOME = {
     "read_settings": "settings",
     "TakeOrgand": "transforms.organ",
     "check_organ_source": "transforms.organ",
-    "LoadMappedCropd": "transforms.mapped",
-    "LoadMappedd": "transforms.mapped",
-    "deterministic_part": "transforms.mapped",
-    "mapped_transforms": "transforms.mapped",
+    "ClassPositionsd": "transforms.crops",
+    "RandPatchCropd": "transforms.crops",
     "SeparableSpacingd": "transforms.spacing",
 }
 

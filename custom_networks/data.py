@@ -1,10 +1,14 @@
-"""Reading of volumes, and the checks of a run's cases before its first step."""
+"""Checks of a data set before the first step, so that a run never fails hours later over one file."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -130,8 +134,11 @@ def check_cases(
     mask_keys: Sequence[str] = (),
     enabled: bool = True,
     workers: int = 4,
+    cache: str | Path | None = None,
 ) -> list[str]:
     """Check every case of a training run before its first step; for the `initialize` section of a bundle.
+
+    On several ranks the first one reads and the others wait.
 
     Args:
         cases: datalist entries; a file that several entries share is read once for each.
@@ -140,12 +147,14 @@ def check_cases(
         mask_keys: see `check_case`.
         enabled: False skips the check, for data sets that were checked before.
         workers: threads that read files.
+        cache: JSON file of cases that were good, so that none is read again, after an interruption for instance, until
+            path, size or time of a file or what is checked changes.
 
     Returns:
         Warnings, which are also issued through `warnings.warn`.
 
     Raises:
-        CaseError: of the first bad case in the given order; also, whether enabled or not, when there is no case.
+        CaseError: of the first bad case in the given order, after all were read; also, whether enabled or not, when there is no case.
     """
     if not cases:
         raise CaseError("cases", "there are none", "name some in the datalist, or choose another --section")
@@ -156,12 +165,83 @@ def check_cases(
         )
     if not enabled:
         return []
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        results = pool.map(lambda case: check_case(case, labels, inside, mask_keys=mask_keys), cases)
-        found = [sentence for result in results for sentence in result]
+    from custom_networks.ranks import on_first_rank
+
+    def check() -> list[str]:
+        return _check_new(cases, labels, inside, mask_keys, workers, None if cache is None else Path(cache))
+
+    found = on_first_rank(check)
     for sentence in found:
         warnings.warn(sentence, stacklevel=2)
     return found
+
+
+def _check_new(
+    cases: Sequence[Mapping[str, Any]],
+    labels: Sequence[int] | None,
+    inside: tuple[int, int] | None,
+    mask_keys: Sequence[str],
+    workers: int,
+    cache: Path | None,
+) -> list[str]:
+    """`check_case` for those cases that are not in the cache, which is written even if some are bad."""
+    from tqdm import tqdm
+
+    def check(case: Mapping[str, Any]) -> list[str] | CaseError:
+        try:
+            return check_case(case, labels, inside, mask_keys=mask_keys)
+        except CaseError as error:
+            return error
+
+    how = f"{labels and list(labels)} {inside}"
+    keys = [_files_key(case, ("image", "label", *mask_keys), how) for case in cases]
+    known = _read_checked(cache)
+    fresh = {key: case for key, case in zip(keys, cases, strict=True) if key not in known}
+    results: dict[str, list[str] | CaseError] = {}
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        done = pool.map(check, fresh.values())
+        # a bar for what takes long
+        bar = tqdm(done, total=len(fresh), desc="check", unit="case", delay=5, disable=None)
+        results.update(zip(fresh, bar, strict=True))
+    good = {key: result for key, result in results.items() if not isinstance(result, CaseError)}
+    if cache is not None and good:
+        _write_checked(cache, known | good)
+    bad = [result for result in results.values() if isinstance(result, CaseError)]
+    if bad:
+        more = f" ({len(bad) - 1} more of {len(cases)} cases are bad too)" if len(bad) > 1 else ""
+        raise CaseError(bad[0].case, bad[0].problem, bad[0].remedy + more)
+    return [sentence for key in keys for sentence in (known | good)[key]]
+
+
+def _files_key(case: Mapping[str, Any], file_keys: Sequence[str], how: str) -> str:
+    """Changes when one of the case's files or what is checked does."""
+    parts = [case_name(case), how]
+    for key in file_keys:
+        if case.get(key):
+            try:
+                stat = os.stat(case[key])
+                parts.append(f"{key} {Path(case[key]).resolve()} {stat.st_size} {stat.st_mtime_ns}")
+            except (OSError, ValueError):
+                parts.append(f"{key} {case[key]} is missing")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _read_checked(cache: Path | None) -> dict[str, list[str]]:
+    try:
+        return {} if cache is None else dict(json.loads(cache.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_checked(cache: Path, content: Mapping[str, Any]) -> None:
+    unfinished = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(unfinished, cache)
+    except OSError as error:
+        # a full or write-protected disk: the cases are good all the same
+        warnings.warn(f"{cache} cannot be written ({error}): the cases will be checked again.", stacklevel=2)
 
 
 def check_ranks(ranks: int, **parts: Sequence[Mapping[str, Any]]) -> None:

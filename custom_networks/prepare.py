@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -30,12 +31,11 @@ import torch
 from custom_networks.data import check_case
 from custom_networks.datalist import PATH_KEYS, case_name, safe_name
 from custom_networks.errors import CaseError
-from custom_networks.transforms.mapped import FOREGROUND_FILE, META_FILE
+from custom_networks.transforms.crops import class_positions
+from custom_networks.transforms.mapped import META_FILE, POSITIONS_FILE
 
-# per class; nnU-Net's number
-FOREGROUND_SAMPLES = 10_000
 PARTIAL = ".partial_"
-DTYPES = ("float32", "float16")
+DTYPES = ("int16", "float16", "float32")
 # of the layout of a folder: raised when older ones must not be read
 LAYOUT = 2
 
@@ -45,13 +45,15 @@ class Recipe:
 
     Args:
         transforms: in order, from loading on.
-        dtype: of arrays that are not whole numbers, one of `DTYPES`.
+        dtype: of arrays that are not whole numbers, one of `DTYPES`. `int16` divides the range of a volume into 65,534
+            steps: on a CT of -1024 to 3071 HU no voxel is off by more than 0.032 HU. `float16` rounds a voxel by up to
+            0.05 % of it, 0.5 HU at 1000 HU of a standard deviation of 500 HU.
 
     Raises:
         ValueError: there is no such type.
     """
 
-    def __init__(self, transforms: Sequence[Callable[..., Any]], dtype: str = "float32") -> None:
+    def __init__(self, transforms: Sequence[Callable[..., Any]], dtype: str = "int16") -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}.")
         self.transforms = tuple(transforms)
@@ -63,6 +65,34 @@ class Recipe:
     def digest(self) -> str:
         """Of the transforms and the type."""
         return hashlib.sha256("\n".join([str(LAYOUT), *self.steps, self.dtype]).encode()).hexdigest()
+
+    def folder(self, cache_dir: str | Path) -> Path:
+        """Where cases prepared with this recipe are; another recipe has another place, so that none disturbs a run."""
+        return Path(cache_dir) / self.digest[:16]
+
+    def bytes_of(self, case: Mapping[str, Any]) -> int:
+        """What a case will take on the disk, from its image's header: exact to the rounding of the grid.
+
+        0 where the header cannot be read, which preparing the case will say.
+        """
+        import nibabel as nib
+
+        try:
+            header: Any = nib.load(case["image"])
+            voxels = math.prod(header.shape[:3])
+            for transform in self.transforms:
+                pixdim = getattr(getattr(transform, "spacing_transform", None), "pixdim", None)
+                if pixdim is not None and np.min(pixdim) > 0:
+                    voxels *= abs(np.linalg.det(header.affine[:3, :3])) / float(np.prod(pixdim))
+        except Exception:
+            return 0
+        masks = set(self.files(case)) - {"image"}
+        return int(voxels * (np.dtype(self.dtype).itemsize + len(masks)))
+
+    def files(self, case: Mapping[str, Any]) -> dict[str, str]:
+        """The files of a case that the transforms use: pretraining for instance reads no label."""
+        used = {key for transform in self.transforms for key in getattr(transform, "keys", ())}
+        return {key: file for key, file in _files(case).items() if key in used}
 
 
 def describe(value: Any, depth: int = 0) -> Any:
@@ -151,7 +181,7 @@ def _files(case: Mapping[str, Any]) -> dict[str, str]:
 def _state_key(case: Mapping[str, Any], recipe: Recipe) -> str:
     """Digest of everything that a result depends on; a data set that was moved keeps it."""
     parts = [recipe.digest, case_name(case)]
-    for key, file in sorted(_files(case).items()):
+    for key, file in sorted(recipe.files(case).items()):
         try:
             stat = os.stat(file)
             with open(file, "rb") as stream:
@@ -251,7 +281,7 @@ def _store(folder: Path, arrays: Mapping[str, Any], key: str, case: str, dtype: 
         key: what they depend on.
         case: its name.
         dtype: one of `DTYPES`, of arrays that are not whole numbers.
-        label_key: the array whose foreground is sampled, where present.
+        label_key: the array whose classes' positions are kept, where present.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f"{PARTIAL}{uuid.uuid4().hex}"
@@ -264,12 +294,15 @@ def _store(folder: Path, arrays: Mapping[str, Any], key: str, case: str, dtype: 
                 "dtype": str(array.dtype).removeprefix("torch."),
                 "affine": np.asarray(tensor.affine, dtype=np.float64).tolist(),
             }
-            compact = _compact(torch.as_tensor(array).as_subclass(torch.Tensor), dtype)
+            compact, scaling = _compact(torch.as_tensor(array).as_subclass(torch.Tensor).numpy(), dtype)
+            keys[name] |= scaling
             files[f"{name}.npy"] = _write(partial / f"{name}.npy", compact)
         meta = {"case": case, "key": key, "shape": list(next(iter(arrays.values())).shape[1:]), "keys": keys}
         if label_key in arrays:
-            meta["foreground"], positions = _foreground(np.load(partial / f"{label_key}.npy", mmap_mode="r"))
-            files[FOREGROUND_FILE] = _write(partial / FOREGROUND_FILE, positions)
+            positions = class_positions(np.load(partial / f"{label_key}.npy", mmap_mode="r"))
+            ends = np.cumsum([0, *map(len, positions.values())]).tolist()
+            meta["positions"] = dict(zip(map(str, positions), itertools.pairwise(ends), strict=True))
+            files[POSITIONS_FILE] = _write(partial / POSITIONS_FILE, np.concatenate(list(positions.values())))
         (partial / META_FILE).write_text(json.dumps({**meta, "files": files}), encoding="utf-8")
         return _commit(partial, folder, key)
     finally:
@@ -333,35 +366,19 @@ def _commit(partial: Path, folder: Path, key: str) -> bool:
     return True
 
 
-def _compact(tensor: torch.Tensor, dtype: str) -> np.ndarray:
-    array = tensor.numpy()
+def _compact(array: np.ndarray, dtype: str) -> tuple[np.ndarray, dict[str, float]]:
+    """The array in a small type, and, if that is a scaled one, what gives the values back."""
     whole = array.dtype.kind in "bui" or bool((array == np.trunc(array)).all())
-    if whole and array.min() >= 0 and array.max() <= 255:
-        return np.ascontiguousarray(array.astype(np.uint8))
+    low, high = float(array.min()), float(array.max())
+    if whole and low >= 0 and high <= 255:
+        return np.ascontiguousarray(array.astype(np.uint8)), {}
     if whole and array.dtype.kind in "iu":
-        return np.ascontiguousarray(array)
-    return np.ascontiguousarray(array.astype(dtype))
-
-
-def _foreground(label: np.ndarray) -> tuple[dict[str, dict[str, Any]], np.ndarray]:
-    """Sample voxels of every class; a label of several channels counts channel + 1 as the class."""
-    found: dict[str, dict[str, Any]] = {}
-    chosen: list[np.ndarray] = []
-    generator, row = np.random.default_rng(0), 0
-    flat = label.reshape(label.shape[0], -1)
-    classes = (
-        [(int(v), 0, int(v)) for v in np.unique(flat[0]) if v]
-        if len(flat) == 1
-        else [(channel + 1, channel, None) for channel in range(len(flat))]
-    )
-    for name, channel, value in classes:
-        voxels = np.flatnonzero(flat[channel] == value if value is not None else flat[channel])
-        if not len(voxels):
-            continue
-        count = len(voxels)
-        if count > FOREGROUND_SAMPLES:
-            voxels = np.sort(generator.choice(voxels, FOREGROUND_SAMPLES, replace=False))
-        chosen.append(voxels.astype(np.int64))
-        found[str(name)] = {"voxels": count, "rows": [row, row + len(voxels)]}
-        row += len(voxels)
-    return found, np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+        return np.ascontiguousarray(array), {}
+    if dtype != "int16" or low == high:
+        return np.ascontiguousarray(array.astype("float32" if dtype == "int16" else dtype)), {}
+    scale = (high - low) / 65_534
+    steps = array.astype(np.float32)
+    steps -= np.float32(low)
+    steps /= np.float32(scale)
+    steps = np.rint(steps, out=steps) - np.float32(32_767)
+    return np.ascontiguousarray(steps.astype(np.int16)), {"scale": scale, "offset": low + 32_767 * scale}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data.dataloader import set_rnd
 from monai.engines import Workflow
 from monai.handlers import CheckpointLoader, EarlyStopHandler
 
@@ -125,9 +124,6 @@ class ResumeTraining:
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  (third-party transforms draw from it)
         torch.manual_seed(seed)
-        loader: Any = engine.state.dataloader
-        if hasattr(loader, "dataset"):
-            set_rnd(loader.dataset, seed)
 
     def _save(self, engine: Engine) -> None:
         epoch = engine.state.epoch

@@ -30,6 +30,6 @@ srun torchrun \
     --nnodes="$SLURM_NNODES" --nproc_per_node=4 \
     --rdzv_id="$SLURM_JOB_ID" --rdzv_backend=c10d --rdzv_endpoint="$FIRST_NODE:29500" \
     -m monai.bundle run \
-    --config_file "['configs/train.json','configs/multi_gpu_train.json','$DATA/mapped.json']" \
+    --config_file "['configs/train.json','configs/multi_gpu_train.json','$DATA/prepared.json']" \
     --dataset_dir "$DATA" --ckpt_dir "$RUN" --output_dir "$RUN" &
 wait $!

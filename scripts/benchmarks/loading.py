@@ -1,4 +1,4 @@
-"""`benchmark loading`: random crops per second and bytes read, from memory-mapped arrays and by the peers' loaders."""
+"""`benchmark loading`: random crops per second, bytes read and time waited for, beside the peers' loaders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ import numpy as np
 
 from custom_networks import CaseError
 from scripts.benchmarks.peer_loading import MARK, measure
-from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
 from scripts.core.tables import text_table
 
@@ -33,13 +33,18 @@ def loading(
     cases: int = 20,
     repeats: int = 3,
     peers_python: str | None = None,
+    bundle: str | None = None,
+    workers: Sequence[int] = (1, 2, 4),
+    rate: float = 20.0,
+    samples: int = 200,
     output: str | None = None,
 ) -> int:
-    """Random crops of the same volumes: `LoadMappedCropd`, MONAI's PersistentDataset, and nnU-Net's loader with blosc2.
+    """Random crops of the same volumes: `RandPatchCropd`, MONAI's PersistentDataset, and nnU-Net's loader with blosc2.
 
     Every loader runs in one process with one thread on the same arrays, each saved in the loader's own format;
     40 % of the crops are centred on foreground. Crops per second are with files in the system's cache; bytes per crop
-    are fetched from storage with an empty cache.
+    are fetched from storage with an empty cache. With a bundle, its own DataLoader, augmentation included, also feeds a
+    consumer that takes `rate` samples per second, and the share of the time that it waits is measured.
 
     Args:
         preprocessed: folder written by `python -m scripts preprocess`.
@@ -49,6 +54,10 @@ def loading(
         cases: how many of the volumes.
         repeats: rounds; the loaders take turns, the median counts.
         peers_python: interpreter that has nnunetv2 and blosc2; default this one. Absent peers are left out.
+        bundle: folder of a bundle that the volumes were prepared for; default none.
+        workers: numbers of the bundle's workers to compare.
+        rate: samples per second of the consumer.
+        samples: that the consumer takes.
         output: folder for the result as `loading.json`; default none.
 
     Returns:
@@ -58,8 +67,7 @@ def loading(
         CaseError: the folder holds no preprocessed case.
     """
     path = Path(str(preprocessed)).resolve()
-    content = Datalist.read(path / "datalist.json", patients=None)
-    folders = [Path(case.image).parent for case in content.training if case.image.endswith(".npy")][:cases]
+    folders = [file.parent for file in sorted(path.glob("*/*/meta.json"))][:cases]
     if not folders or not (folders[0] / "label.npy").is_file():
         raise CaseError(
             f"folder {path}", "it holds no labelled preprocessed case", "write it with `python -m scripts preprocess`"
@@ -90,10 +98,13 @@ def loading(
         f"{' x '.join(map(str, spec['patch_size']))}, {8 * int(np.prod(spec['patch_size'])) / 2**20:.1f} MiB as float32 pair"
     )
     print(text_table(rows))
+    waits = []
+    if bundle is not None:
+        waits = [waiting(Path(bundle).resolve(), path, int(count), rate, samples) for count in workers]
+        print(f"\nThe bundle's own loader and a consumer of {rate:g} samples per second\n{text_table(waits)}")
     if output:
-        write_text(
-            Path(output) / "loading.json", json.dumps({"patch_size": spec["patch_size"], "rows": rows}, indent=4) + "\n"
-        )
+        found = {"patch_size": spec["patch_size"], "rows": rows, "waiting": waits}
+        write_text(Path(output) / "loading.json", json.dumps(found, indent=4) + "\n")
     return 0
 
 
@@ -139,30 +150,74 @@ def _run(command: Sequence[str], spec: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def waiting(bundle: Path, prepared: Path, workers: int, rate: float, samples: int) -> dict[str, Any]:
+    """How long a consumer waits for the DataLoader that a bundle trains with.
+
+    Args:
+        bundle: its folder.
+        prepared: folder of `preprocess`.
+        workers: of the loader.
+        rate: samples that the consumer takes per second.
+        samples: how many it takes, after those of the first batch, which starts the workers.
+
+    Returns:
+        `workers`, `waiting %` of the time, and `samples per s` that arrived.
+    """
+    from monai.bundle import ConfigParser
+
+    files = [str(bundle / "configs" / "train.json"), str(prepared / "prepared.json")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    # one long epoch, so that no pause between two of them is counted
+    parser.update(
+        {"dataset_dir": str(prepared), "num_workers": workers, "fold": -1, "train#sampler#num_samples": samples}
+    )
+    loader: Any = parser.get_parsed_content("train#dataloader")
+    stream, taken, waited = iter(loader), 0, 0.0
+    next(stream)
+    begin = time.perf_counter()
+    asked = begin
+    for batch in stream:
+        waited += time.perf_counter() - asked
+        taken += len(batch["image"])
+        time.sleep(len(batch["image"]) / rate)
+        asked = time.perf_counter()
+    seconds = asked - begin
+    return {
+        "workers": workers,
+        "waiting %": round(100 * waited / seconds, 1),
+        "samples per s": round(taken / seconds, 1),
+    }
+
+
+def _volumes(spec: dict[str, Any]) -> list[dict[Hashable, Any]]:
+    from custom_networks.transforms.mapped import MappedVolume
+
+    return [{key: MappedVolume(folder, key) for key in KEYS} for folder in spec["folders"]]
+
+
 def mapped(spec: dict[str, Any]) -> dict[str, float]:
     """This project's reader."""
-    from custom_networks import LoadMappedCropd
+    from custom_networks import RandPatchCropd
     from custom_networks.transforms.mapped import close_mapped
 
-    cases: list[dict[Hashable, str]] = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
-    reader = LoadMappedCropd(KEYS, spec["patch_size"], "label", FOREGROUND, 1 - FOREGROUND)
-    reader.set_random_state(0)
+    cases = _volumes(spec)
+    crop = RandPatchCropd(KEYS, spec["patch_size"], "label", FOREGROUND)
+    crop.set_random_state(0)
     generator = np.random.default_rng(0)
     files = [file for folder in spec["folders"] for file in Path(folder).iterdir()]
-    return measure(lambda: reader(cases[generator.integers(len(cases))]), close_mapped, files, spec)
+    return measure(lambda: crop(cases[generator.integers(len(cases))]), close_mapped, files, spec)
 
 
 def persistent(spec: dict[str, Any]) -> dict[str, float]:
     """MONAI's PersistentDataset over the same volumes, its cache filled beforehand, then padding and crop."""
     from monai.data import PersistentDataset
-    from monai.transforms import Compose, RandCropByPosNegLabeld, SpatialPadd
+    from monai.transforms import Compose, Lambdad, RandCropByPosNegLabeld, SpatialPadd
 
-    from custom_networks import LoadMappedd
-
-    cases: list[dict[Hashable, str]] = [{key: f"{folder}/{key}.npy" for key in KEYS} for folder in spec["folders"]]
+    cases = _volumes(spec)
     size, work = spec["patch_size"], Path(spec["work"])
     crop = RandCropByPosNegLabeld(KEYS, "label", size, pos=FOREGROUND, neg=1 - FOREGROUND, num_samples=1)
-    transforms = Compose([LoadMappedd(KEYS), SpatialPadd(KEYS, size), crop]).set_random_state(0)
+    whole = Lambdad(KEYS, lambda volume: volume.whole())
+    transforms = Compose([whole, SpatialPadd(KEYS, size), crop]).set_random_state(0)
     dataset: Any = PersistentDataset(cases, transforms, cache_dir=work)
     for i in range(len(cases)):
         dataset[i]

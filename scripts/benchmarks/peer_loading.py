@@ -86,7 +86,9 @@ def nnunet(spec: dict[str, Any]) -> dict[str, float]:
     patch = tuple(spec["patch_size"])
     for i, folder in enumerate(map(Path, spec["folders"])):
         image, label = (np.load(folder / f"{key}.npy") for key in ("image", "label"))
-        image, label = image.astype(np.float32), label.astype(np.int16)
+        stored = json.loads((folder / "meta.json").read_text())["keys"]["image"]
+        image = image.astype(np.float32) * np.float32(stored.get("scale", 1)) + np.float32(stored.get("offset", 0))
+        label = label.astype(np.int16)
         locations = {
             int(value): np.argwhere(label == value)[:: max(1, int((label == value).sum()) // 10_000)]
             for value in np.unique(label)

@@ -24,7 +24,7 @@ SUPERVISED = STAGES[1:]
 PREVIOUS = dict(zip(STAGES[1:], STAGES, strict=False))
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 SIZE = {"spacing": [6.0, 6.0, 6.0], "patch_size": [32, 32, 32]}
-TINY = {**SIZE, "epochs": 1, "iterations": 1, "batch_size": 2, "val_interval": 1, "num_workers": 0, "cache_rate": 0.0}
+TINY = {**SIZE, "epochs": 1, "iterations": 1, "batch_size": 2, "val_interval": 1, "num_workers": 0}
 
 
 def bundle(stage: str) -> Path:

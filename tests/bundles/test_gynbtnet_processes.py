@@ -25,7 +25,6 @@ TINY: dict[str, Any] = {
     "variant": "small",
     "fold": -1,
     "num_workers": 0,
-    "cache_rate": 0.0,
     "tracker": "none",
     "epochs": 1,
     "checkpoint_epochs": 1,

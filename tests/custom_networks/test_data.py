@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks import CaseError, check_case, check_cases, check_switches
+from custom_networks import CaseError, check_case, check_cases, check_switches, data
 
 AFFINE = np.diag([-1.0, -1.0, 4.0, 1.0])
 
@@ -141,3 +142,43 @@ def test_a_switch_that_is_a_word_is_refused():
     check_switches(resume=True, amp=False)
     with pytest.raises(CaseError, match="option --resume: 'false' is neither True nor False; write it with a capital"):
         check_switches(amp=True, resume="false")
+
+
+def test_good_cases_are_read_once(case, tmp_path, monkeypatch):
+    """Until path, size or time of a file changes, or what is checked; a bad one stays bad."""
+    cache, read = tmp_path / "prepared" / "checked.json", []
+    real = data.check_case
+
+    def counted(case, *arguments, **options):
+        read.append(case["case"])
+        return real(case, *arguments, **options)
+
+    monkeypatch.setattr(data, "check_case", counted)
+    bad = {"case": "p002", "image": case["image"], "label": str(tmp_path / "nowhere.nii.gz")}
+    for _ in range(2):
+        with pytest.raises(CaseError, match=r"p002: label .*nowhere.nii.gz does not exist"):
+            check_cases([bad, case, case], [0, 1, 2], cache=cache)
+    assert sorted(read) == ["p001_t1", "p002", "p002"]
+    check_cases([case], [0, 1, 2, 3], cache=cache)
+    os.utime(case["label"], ns=(5, 5))
+    check_cases([case], [0, 1, 2], cache=cache)
+    check_cases([case], [0, 1, 2], cache=cache)
+    assert read.count("p001_t1") == 3
+    corrupt(case["image"], "truncated")
+    with pytest.raises(CaseError, match="cannot be read"):
+        check_cases([case], [0, 1, 2], cache=cache)
+
+
+def test_warnings_of_checked_cases_are_said_again(case, tmp_path):
+    case["organ"] = write(tmp_path / "organ.nii.gz", np.zeros((12, 10, 6), np.uint8))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="tumour voxels"):
+            assert len(check_cases([case], inside=(2, 1), mask_keys=["organ"], cache=tmp_path / "c.json")) == 1
+
+
+def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(case, tmp_path):
+    (tmp_path / "c.json").write_text("[1")
+    assert check_cases([case], cache=tmp_path / "c.json") == []
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert check_cases([case], cache=tmp_path / "file" / "c.json") == []

@@ -65,7 +65,7 @@ def test_a_file_that_changed_though_size_and_time_did_not_is_prepared_again(tmp_
     assert prepared_keys(case, recipe(), tmp_path) == ()
 
 
-@pytest.mark.parametrize("name", ["image.npy", "label.npy", "foreground.npy"])
+@pytest.mark.parametrize("name", ["image.npy", "label.npy", "positions.npy"])
 @pytest.mark.parametrize("how", ["cut", "noise", "gone"])
 def test_a_damaged_array_is_made_again(tmp_path: Path, name: str, how: str) -> None:
     case = write_case(tmp_path / "data")
@@ -112,5 +112,5 @@ def test_what_is_wrong_with_a_case_is_one_sentence(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), AFFINE), case["label"])
     with pytest.raises(CaseError, match=r"^c0: label .* has shape \(4, 4, 4\)"):
         prepare_case(case, recipe(), tmp_path)
-    with pytest.raises(ValueError, match="dtype must be one of float32, "):
+    with pytest.raises(ValueError, match="dtype must be one of int16, "):
         Recipe([], "int8")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks import CaseError
+from custom_networks.datasets import deterministic_part
 from custom_networks.prepare import Recipe, first_line, prepare_case, prepared_keys
-from custom_networks.transforms.mapped import deterministic_part
 from scripts.core.datalist import Case
 
 JOURNAL = "journal.jsonl"
@@ -109,7 +109,7 @@ def kept(job: Job, case: Case) -> Outcome | None:
 
 def cases_folder(job: Job) -> Path:
     """Where a run's cases are."""
-    return Path(job.output) / "cases"
+    return recipe(job).folder(job.output)
 
 
 def process(job: Job, case: Case) -> Outcome:

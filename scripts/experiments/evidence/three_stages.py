@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks import fold_split, read_datalist
-from scripts.data.preprocess.preprocess import preprocess
 from scripts.experiments.evaluate.evaluate import evaluate
 from scripts.experiments.evidence.ct_samples import (
     openkbp_parts,
@@ -66,7 +65,6 @@ class Size:
             "warmup_epochs": 1,
             "val_interval": 10,
             "iterations": max(1, self.steps[stage - 1] // 10),
-            "cache_rate": 0.0,
             "learning_rate": self.learning_rates[stage - 1],
             "num_workers": 0,
             "tracker": "none",
@@ -93,7 +91,7 @@ def train_stage(
     prepared: Path | None = None,
     retrain: bool = False,
 ) -> Path:
-    """Prepare a stage's data and train it, or take the weights of an earlier run with equal cases, settings and code.
+    """Train a stage, which prepares its data, or take the weights of an earlier run with equal cases, settings and code.
 
     Args:
         bundle: its folder.
@@ -111,18 +109,16 @@ def train_stage(
     """
     fold = values.get("fold", 0)
     training, validation = fold_split(read_datalist(datalist), fold)
-    prepared = prepared or folder / "prepared"
-    size = {key: values[key] for key in ("spacing", "patch_size", "variant")}
-    settings = write_overrides(prepared / "size.json", size)
-    # keeps what it has of these very files at this size
-    preprocess(str(bundle), str(datalist), str(prepared), workers=0, overrides=settings)
-    # the run's own values count, not those the arrays were prepared with
-    config = write_overrides(folder / "overrides.json", {key: value for key, value in values.items() if key != "fold"})
+    write_overrides(folder / "size.json", {key: values[key] for key in ("spacing", "patch_size", "variant")})
+    changed = {key: value for key, value in values.items() if key != "fold"}
+    config = write_overrides(
+        folder / "overrides.json", {**changed, "prepared_dir": str(prepared or folder / "prepared")}
+    )
     stage = Fold(
         bundle,
-        [str(prepared / "mapped.json"), config],
+        [config],
         {key: values[key] for key in ("pretrained",) if key in values},
-        prepared / "datalist.json",
+        datalist,
         fold,
         training,
         validation,
@@ -183,7 +179,7 @@ def three_stages(
         clock.append(time.monotonic())
         run_bundle(
             bundle,
-            ["configs/inference.json", str(place / "prepared" / "size.json")],
+            ["configs/inference.json", str(place / "size.json")],
             {
                 "dataset_dir": str(lists[number - 1]),
                 "ckpt_path": str(weights),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from custom_networks import CaseError
-from scripts.benchmarks.loading import loading
+from scripts.benchmarks.loading import loading, waiting
 from scripts.benchmarks.peer_loading import measure
 from scripts.benchmarks.preprocessing import preprocessing
 from scripts.data.preprocess.preprocess import preprocess
@@ -62,12 +62,34 @@ def test_loading_runs_without_peers(cohort: Path, tmp_path: Path) -> None:
         repeats=1,
         output=str(tmp_path / "bench"),
         peers_python=sys.executable,
+        bundle=str(BUNDLE),
+        workers=[0],
+        samples=4,
+        rate=100.0,
     )
     assert status == 0
+    waits = json.loads((tmp_path / "bench/loading.json").read_text())["waiting"]
+    assert [wait["workers"] for wait in waits] == [0]
     rows = {row["loader"]: row for row in json.loads((tmp_path / "bench/loading.json").read_text())["rows"]}
     assert rows["mapped arrays"]["crops per s"] > 0
     assert rows["PersistentDataset"]["crops per s"] > 0
     assert not list((tmp_path / "out").glob("loading_*"))
+
+
+def test_waiting_is_the_share_of_time_that_the_consumer_waits(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loader that takes 30 ms for a sample, and consumers that take 5 and 60 ms."""
+    small = tmp_path / "spacing.json"
+    slow = {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: (__import__('time').sleep(0.03), x)[1]"}
+    small.write_text(
+        json.dumps({"spacing": [1, 1, 4], "patch_size": [8, 8, 4], "batch_size": 1, "train#random_transforms#2": slow})
+    )
+    preprocess(bundle=str(BUNDLE), datalist=str(cohort), output=str(tmp_path / "out"), workers=0, overrides=str(small))
+    fast, calm = (waiting(BUNDLE, tmp_path / "out", 1, rate, 16) for rate in (200.0, 16.0))
+    assert fast["waiting %"] > 60
+    assert calm["waiting %"] < 30
+    assert calm["samples per s"] == pytest.approx(16, rel=0.3)
 
 
 def test_measure_counts_calls_and_releases(tmp_path: Path) -> None:

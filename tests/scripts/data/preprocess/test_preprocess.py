@@ -19,8 +19,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from custom_networks import CaseError, LoadMappedCropd, LoadMappedd
+from custom_networks import CaseError, PreparedDataset
 from custom_networks.prepare import case_folder
+from custom_networks.transforms.mapped import MappedVolume
 from scripts.core.datalist import Case
 from scripts.core.jobs import in_processes, on_cluster
 from scripts.data.preprocess.case import Job, load_config, lost, process
@@ -67,6 +68,11 @@ def journal(output: Path) -> list[str]:
     return [json.loads(line)["case"] for line in (output / "journal.jsonl").read_text().splitlines()]
 
 
+def arrays(output: Path) -> Path:
+    """Where a run with one recipe has its cases."""
+    return next(path for path in output.iterdir() if path.is_dir())
+
+
 def bundle_config(*files: Path, **ids: Any) -> ConfigParser:
     parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in (BUNDLE / "configs/train.json", *files)]))
     parser.update({"cache_rate": 0.0, "num_workers": 0, **ids})
@@ -75,11 +81,11 @@ def bundle_config(*files: Path, **ids: Any) -> ConfigParser:
 
 def test_arrays_are_what_the_bundle_itself_computes(tmp_path: Path, small: Path) -> None:
     data = cohort(tmp_path / "data")
-    assert run(data, tmp_path / "out", overrides=str(small)) == 0
+    assert run(data, tmp_path / "out", overrides=str(small), dtype="float32") == 0
     ids = {"dataset_dir": str(data.parent), "datalist": str(data)}
     expected = bundle_config(small, **ids).get_parsed_content("validate#dataset")[0]
     ids = {"dataset_dir": str(tmp_path / "out"), "datalist": str(tmp_path / "out/datalist.json")}
-    mapped = bundle_config(tmp_path / "out/mapped.json", **ids)
+    mapped = bundle_config(tmp_path / "out/prepared.json", **ids)
     found = mapped.get_parsed_content("validate#dataset")[0]
     for key in ("image", "label"):
         assert torch.equal(found[key].as_tensor(), expected[key].as_tensor())
@@ -93,27 +99,42 @@ def test_arrays_are_what_the_bundle_itself_computes(tmp_path: Path, small: Path)
 
 def test_the_bundle_trains_on_crops_of_them(tmp_path: Path, small: Path) -> None:
     run(cohort(tmp_path / "data"), tmp_path / "out", overrides=[str(small)])
-    content = json.loads((tmp_path / "out/mapped.json").read_text())
+    content = json.loads((tmp_path / "out/prepared.json").read_text())
     assert content["spacing"] == [2.0, 1.0, 1.0]
-    assert content["check_data"] is False
     ids = {
         "dataset_dir": str(tmp_path / "out"),
         "datalist": str(tmp_path / "out/datalist.json"),
         "features": 4,
         "fold": 1,
     }
-    mapped = bundle_config(tmp_path / "out/mapped.json", **ids)
-    transforms = mapped.get_parsed_content("train#preprocessing").transforms
-    names = [type(transform).__name__ for transform in transforms]
-    assert names[:3] == ["LoadMappedCropd", "RandZoomd", "RandFlipd"]
-    reader = transforms[0]
-    assert isinstance(reader, LoadMappedCropd)
-    assert reader.pos_ratio == pytest.approx(0.4)
-    assert isinstance(mapped.get_parsed_content("validate#preprocessing").transforms[0], LoadMappedd)
+    mapped = bundle_config(tmp_path / "out/prepared.json", **ids)
+    for part in ("train", "validate"):
+        dataset = mapped.get_parsed_content(f"{part}#dataset")
+        assert isinstance(dataset, PreparedDataset)
+        assert dataset.missing() == []
+    assert mapped.get_parsed_content("train#dataset").crops
     batch = next(iter(mapped.get_parsed_content("train#dataloader")))
     assert batch["image"].shape == (2, 1, 16, 32, 16)
     output = mapped.get_parsed_content("network_def")(batch["image"].as_tensor())
     assert np.isfinite(float(mapped.get_parsed_content("loss")(output, batch["label"].as_tensor())))
+    assert len(journal(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("name", ["gynbtnet_pretrain", "gynbtnet_finetune"])
+def test_what_was_prepared_is_what_training_asks_for(tmp_path: Path, name: str) -> None:
+    """A bundle that prepares its cases itself has nothing left to do, even when the folder was moved."""
+    bundle, data = ROOT / "bundles" / name, cohort(tmp_path / "data")
+    size = tmp_path / "size.json"
+    size.write_text(json.dumps({"spacing": [4.0, 4.0, 4.0], "patch_size": [16, 16, 16]}))
+    assert preprocess(str(bundle), str(data), str(tmp_path / "out"), workers=0, overrides=str(size)) == 0
+    (tmp_path / "out").rename(tmp_path / "moved")
+    files = [str(bundle / "configs/train.json"), str(tmp_path / "moved/prepared.json")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.update({"dataset_dir": str(tmp_path / "moved"), "num_workers": 0})
+    for part in ("train", "validate"):
+        dataset = parser.get_parsed_content(f"{part}#dataset")
+        assert dataset.missing() == []
+        assert dataset[0]["image"].shape[0] == 1
 
 
 def test_resumes_and_does_again_only_what_has_changed(
@@ -125,7 +146,7 @@ def test_resumes_and_does_again_only_what_has_changed(
     run(data, output, overrides=str(small))
     assert journal(output) == ["c0", "c1", "c2"]
     assert "0 cases preprocessed, 3 kept" in capsys.readouterr().out
-    (output / "cases/c1/meta.json").unlink()  # as if it had never been finished
+    (arrays(output) / "c1/meta.json").unlink()  # as if it had never been finished
     nib.save(nib.Nifti1Image(np.random.default_rng(9).gamma(2, 50, (30, 28, 9)), AFFINE), data.parent / "i2.nii.gz")
     run(data, output, overrides=str(small))
     assert journal(output)[3:] == ["c1", "c2"]
@@ -158,30 +179,19 @@ def test_bad_cases_are_quarantined_and_the_rest_goes_on(tmp_path: Path, small: P
     assert [case["case"] for case in written["training"]] == ["c0", "c6"]
     held_out = written["testing"][0]
     assert (tmp_path / "out" / held_out["image"]).resolve() == (folder / "i0.nii.gz").resolve()
-    assert not list((tmp_path / "out/cases").glob(".partial*"))
+    assert not list((tmp_path / "out").rglob(".partial*"))
 
 
-def test_half_precision_and_label_types(tmp_path: Path, small: Path) -> None:
+def test_types_of_what_is_stored(tmp_path: Path, small: Path) -> None:
     data = cohort(tmp_path / "data", 2)
-    run(data, tmp_path / "a", overrides=str(small))
-    run(data, tmp_path / "b", overrides=str(small), dtype="float16")
-    full, half = (np.load(tmp_path / f"{name}/cases/c0/image.npy") for name in "ab")
-    assert (full.dtype, half.dtype) == (np.float32, np.float16)
-    np.testing.assert_allclose(half, full, rtol=2**-10, atol=1e-4)
-    assert np.load(tmp_path / "a/cases/c0/label.npy").dtype == np.uint8
-    entry = json.loads((tmp_path / "b/datalist.json").read_text())["training"][0]
-    read = LoadMappedd(["image"])({"image": str(tmp_path / "b" / entry["image"])})
-    assert read["image"].dtype == torch.float32
-
-
-def test_foreground_rows_name_foreground_voxels(tmp_path: Path, small: Path) -> None:
-    run(cohort(tmp_path / "data", 1), tmp_path / "out", overrides=str(small))
-    folder = tmp_path / "out/cases/c0"
-    label = np.load(folder / "label.npy")
-    found = json.loads((folder / "meta.json").read_text())["foreground"]
-    assert found["1"]["voxels"] == (label == 1).sum()
-    first, last = found["1"]["rows"]
-    assert (label.ravel()[np.load(folder / "foreground.npy")[first:last]] == 1).all()
+    kinds: dict[str, dict[str, str]] = {"float32": {"dtype": "float32"}, "float16": {"dtype": "float16"}, "int16": {}}
+    for name, option in kinds.items():
+        run(data, tmp_path / name, overrides=str(small), **option)
+        assert np.load(arrays(tmp_path / name) / "c0/image.npy").dtype == name
+        assert np.load(arrays(tmp_path / name) / "c0/label.npy").dtype == np.uint8
+    full, half, short = (MappedVolume(str(arrays(tmp_path / name) / "c0"), "image").whole() for name in kinds)
+    torch.testing.assert_close(half, full, rtol=2**-10, atol=1e-4)
+    torch.testing.assert_close(short, full, rtol=0, atol=float(full.max() - full.min()) / 130_000)
 
 
 def test_names_are_made_safe_and_stay_apart(tmp_path: Path, small: Path) -> None:
@@ -191,7 +201,7 @@ def test_names_are_made_safe_and_stay_apart(tmp_path: Path, small: Path) -> None
         case["case"] = name
     data.write_text(json.dumps(content))
     assert run(data, tmp_path / "out", overrides=str(small)) == 0
-    folders = sorted(path.name for path in (tmp_path / "out/cases").iterdir())
+    folders = sorted(path.name for path in arrays(tmp_path / "out").iterdir())
     assert len(folders) == 3
     assert all(len(name) <= 200 and "/" not in name and not name.startswith(".") for name in folders)
     assert not (tmp_path / "evil").exists()
