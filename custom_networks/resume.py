@@ -33,9 +33,9 @@ FILE_KEYS = ("image", "label", "organ")
 class ResumeTraining:
     """Handler that writes the whole state of a training and takes it up again, and its last weights at the end.
 
-    Randomness is a function of seed, epoch and rank alone: every epoch starts by seeding Python, numpy, torch and the
-    transforms, so the random state need not be stored and an epoch that was cut short is repeated exactly. On a CPU a
-    training that was killed therefore ends with the very weights of one that was not; on a GPU as far as its kernels
+    Randomness is a function of seed, epoch and rank alone: every epoch starts by seeding Python, numpy and torch, and
+    `SeededSampler` gives each sample a seed for its transforms, so the random state need not be stored and an epoch that
+    was cut short is repeated exactly, with any number of workers. On a CPU a training that was killed therefore ends with the very weights of one that was not; on a GPU as far as its kernels
     repeat themselves. Attach it last: what the other handlers do at the end of an epoch is then in the file.
 
     A training goes on only as what it was. Other cases, files or settings are refused by name. Another number of epochs
