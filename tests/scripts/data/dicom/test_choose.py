@@ -100,6 +100,26 @@ def test_two_echoes_of_one_series_become_two_cases(dicom: Any, tmp_path: Path) -
     assert len({case.patient for case in cases(tmp_path)}) == 1
 
 
+def test_of_separated_images_those_are_labelled_that_the_contours_were_drawn_on(dicom: Any, tmp_path: Path) -> None:
+    def echo(ds: Any, z: int) -> None:
+        ds.EchoTime = 80 if z % 2 else 20
+        ds.ImagePositionPatient = [-10, 20, 30 + 4 * (z // 2)]
+
+    written = dicom.series(tmp_path / "e" / "i", np.stack([IMAGE, 2 * IMAGE], -1).reshape(24, 18, 20), edit=echo)
+
+    def on_the_second(ds: Any) -> None:
+        for item in ds.ROIContourSequence[0].ContourSequence:
+            image = Dataset()
+            image.ReferencedSOPInstanceUID = written.sops[5]
+            item.ContourImageSequence = [image]
+
+    outlines = dicom.outlines(ORGAN, written.affine)
+    dicom.rtstruct(tmp_path / "e" / "s.dcm", written, [(1, "Uterus", None, outlines)], edit=on_the_second)
+    status, rows = run(tmp_path, {"organ": "uterus"})
+    assert (status, [row["outcome"] for row in rows].count("imported")) == (0, 1)
+    np.testing.assert_array_equal(voxels(cases(tmp_path)[0].image), 2 * IMAGE)
+
+
 def test_images_that_nothing_tells_apart_are_refused(dicom: Any, tmp_path: Path) -> None:
     place = lambda ds, z: ds.ImagePositionPatient.__setitem__(2, 30 + 4 * (z // 2))  # noqa: E731
     dicom.series(tmp_path / "e" / "i", np.repeat(IMAGE, 2, 2), edit=place)

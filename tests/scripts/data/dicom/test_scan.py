@@ -46,9 +46,9 @@ def test_what_one_series_uid_mixes_is_separated(dicom: Any, tmp_path: Path, word
 
 
 def test_rounding_does_not_separate() -> None:
+    orientation = "0.954{}\\0\\-0.298{}\\0\\1\\0"
     wobble = [
-        header(str(i), EchoTime=f"{101.4 + i / 100}", ImageOrientationPatient=f"0.9500{i}\\0\\0.3122\\0\\1\\0")
-        for i in range(9)
+        header(str(i), EchoTime=f"{101.4 + i / 40}", ImageOrientationPatient=orientation.format(i, i)) for i in range(9)
     ]
     (series,) = separate("1", wobble)
     assert (series.key, len(series.headers), series.separated) == ("1", 9, {})
