@@ -99,7 +99,7 @@ def evaluate(
     summary = aggregate.summarise(whole[name])
     page = Content(
         content.name or Path(datalist).resolve().parent.name,
-        _about(datalist, section, folders, wanted, tolerance),
+        _about(f"{datalist} (SHA-256 {content.digest()[:12]}), section {section}", folders, wanted, tolerance),
         table,
         aggregate.cells(summary, column),
         [
@@ -127,7 +127,8 @@ def evaluate(
         )
         print(f"\n{text_table(page.comparison, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}\n{ignored}")
     page.images, failed = write_pictures(tables, cases, folders[name], wanted, modality, target / "pictures", pictures)
-    page.problems = problems + [f"not drawn: {error}" for error in failed]
+    # a label that cannot be read is the same problem of every model
+    page.problems = list(dict.fromkeys([*problems, *(f"not drawn: {error}" for error in failed)]))
     write_page(target / "report.html", page)
     for problem in page.problems:
         print(f"\n{problem}")
@@ -214,14 +215,12 @@ def _write(file: Path, frame: pd.DataFrame) -> None:
     write_csv(file, [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")])
 
 
-def _about(
-    datalist: str, section: str, folders: Mapping[str, Path], classes: Classes, tolerance: float
-) -> dict[str, str]:
+def _about(data: str, folders: Mapping[str, Path], classes: Classes, tolerance: float) -> dict[str, str]:
     names = list(folders)
     rules = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in classes.items())
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("monai", "scipy"))
     about = {
-        "data": f"{datalist}, section {section}",
+        "data": data,
         "model": f"{names[0]} ({folders[names[0]]})",
         "compared with": ", ".join(f"{name} ({folders[name]})" for name in names[1:]),
         "classes": f"{rules} (label values)",

@@ -145,6 +145,17 @@ def test_slashes_in_a_name_neither_fail_nor_leave_the_folder(cohort: Any, boxes:
     assert cohort.table().loc[("../../p1", "organ"), "dsc"] == pytest.approx(0.9)
 
 
+def test_a_label_that_cannot_be_read_is_named_once_for_all_models(
+    cohort: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(cohort.folder / "pred", cohort.folder / "same")
+    (cohort.folder / "labels/p1_t1.nii.gz").write_bytes(b"")
+    assert cohort.run("--pictures", "0", "--compare", str(cohort.folder / "same")) == 1
+    assert capsys.readouterr().out.count("not measured: p1_t1") == 1
+    row = cohort.table("statistics.csv", "class", "metric").loc[("organ", "dsc")]
+    assert (row["cases"], row["difference"]) == (3, 0)
+
+
 def test_one_case_alone_and_all_equal(cohort: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cohort.edit(testing=cohort.cases()[:1])
     shutil.copytree(cohort.folder / "pred", cohort.folder / "same")

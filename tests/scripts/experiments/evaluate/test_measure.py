@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from custom_networks import CaseError
 from scripts.core.datalist import Case
@@ -98,3 +99,33 @@ def test_an_unforeseen_failure_is_one_sentence_too(sheared: Case, tmp_path: Path
     monkeypatch.setattr("scripts.experiments.evaluate.measure.surface_metrics", fail)
     with pytest.raises(CaseError, match=r"c: label or prediction cannot be read \(MemoryError: cannot allocate\)"):
         measure([sheared], tmp_path / "pred", {"x": [1]})
+
+
+def test_real_masks_are_measured_as_simpleitk_does(samples: Path, tmp_path: Path) -> None:
+    """A bladder on oblique MR against itself dilated and moved."""
+    file = next((samples / "cases").glob("mr_pelvis_t2_prostate3t_0001/*label*.nii.gz"))
+    # a rim, so that nothing leaves the image and ITK sees a background at its border, as we do
+    image = sitk.ConstantPad(sitk.ReadImage(str(file)) > 0, [6] * 3, [6] * 3, 0)
+    moved = sitk.BinaryDilate(image, [2, 1, 0])
+    moved = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(moved), (1, 3, 0), (0, 1, 2)))
+    moved.CopyInformation(image)
+    (tmp_path / "pred").mkdir()
+    for name, mask in (("label", image), ("pred/c", moved)):
+        sitk.WriteImage(mask, str(tmp_path / f"{name}.nii.gz"))
+    case = Case("c", {"image": "c.nii.gz", "label": str(tmp_path / "label.nii.gz")}, "p")
+    (row,) = measure_case(case, tmp_path / "pred", {"bladder": [1]})
+    overlap, shape = sitk.LabelOverlapMeasuresImageFilter(), sitk.LabelShapeStatisticsImageFilter()
+    overlap.Execute(image, moved)
+    shape.Execute(image)
+    assert row["dsc"] == pytest.approx(overlap.GetDiceCoefficient(), abs=1e-9)
+    assert row["label_ml"] == pytest.approx(shape.GetPhysicalSize(1) / 1000, rel=1e-6)
+    contours = [sitk.LabelContour(mask, fullyConnected=False) for mask in (image, moved)]
+    maps = [
+        np.abs(sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(c, squaredDistance=False, useImageSpacing=True)))
+        for c in contours
+    ]
+    edges = [sitk.GetArrayFromImage(c) > 0 for c in contours]
+    there, back = maps[0][edges[1]], maps[1][edges[0]]
+    assert row["hd95_mm"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-6)
+    assert row["asd_mm"] == pytest.approx((there.sum() + back.sum()) / (there.size + back.size), rel=1e-6)
+    assert 0 < row["nsd"] < 1
