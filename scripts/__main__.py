@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
 import logging
+import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 VERBS = {
@@ -58,14 +62,38 @@ VERBS = {
 }
 
 
+GROUPS = {
+    "data": (
+        "phantom",
+        "import_dicom",
+        "list_rois",
+        "import_nifti",
+        "import_cohort",
+        "check",
+        "split",
+        "plan",
+        "preprocess",
+    ),
+    "training": ("crossval", "organ_masks"),
+    "results": ("evaluate",),
+    "sharing": ("contours",),
+    "evidence": ("stand_ins", "demo", "three_stages", "pretraining_gain"),
+    "benchmark": ("benchmark",),
+}
+# their options name exports, patients or regular expressions for them: what they were stays out of run.json
+PRIVATE = frozenset(["import_dicom", "import_nifti", "import_cohort", "list_rois"])
+# what they write is handed on as a whole
+HANDED_ON = frozenset(GROUPS["sharing"])
+
+
 def _usage() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
-    return (
-        "usage: python -m scripts VERB [--option value …]\n\n"
-        + "\n".join(lines)
-        + "\n\npython -m scripts VERB -- --help"
-    )
+    named = {verb: group for group, verbs in GROUPS.items() for verb in verbs}
+    lines = ["usage: python -m scripts VERB [--option value …]"]
+    for group in [*GROUPS, "other"]:
+        verbs = [verb for verb in VERBS if named.get(verb, "other") == group]
+        lines += ["", group, *(f"  {verb:<{width}}  {VERBS[verb][1]}" for verb in verbs)] if verbs else []
+    return "\n".join([*lines, "", "python -m scripts VERB -- --help", "python -m scripts --version"])
 
 
 def _close(word: str, words: list[str]) -> str:
@@ -73,55 +101,93 @@ def _close(word: str, words: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _unknown_option(verb: str, function: Callable[..., Any], arguments: list[str]) -> str | None:
-    """Fire runs the function first and complains about what it could not use afterwards; this complains before."""
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return None  # it hands its options on and checks them itself
-    known = list(parameters)
-    for argument in arguments[: arguments.index("--")] if "--" in arguments else arguments:
-        name = argument[2:].split("=")[0].replace("-", "_")
-        if argument.startswith("--") and name != "help" and name not in known and name.removeprefix("no") not in known:
-            options = ["--" + k for k in known]
-            return f"{verb}: unknown option {argument.split('=')[0]}{_close('--' + name, options)}; options: {' '.join(options)}"
-    return None
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return per kind of command line)
     """Run one verb.
 
     Args:
         arguments: the command line without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 the verb's own "no", 2 bad input or usage.
+        Exit status: 0 done, 1 the verb's own "no" or a failure of the system, 2 bad input or usage.
     """
-    import fire
-
     # MONAI speaks up for every process about a GPU decoder that nothing here asks for
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    # MLflow would look up its telemetry host
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_usage())
         return 0 if words else 2
+    if words[0] == "--version":
+        from scripts.core.manifest import versions
+
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        return 0
     verb, *rest = words
     if verb not in VERBS:
         print(f"unknown verb {verb}{_close(verb, list(VERBS))}\n\n{_usage()}", file=sys.stderr)
         return 2
     function = getattr(importlib.import_module(VERBS[verb][0]), verb)
-    problem = _unknown_option(verb, function, rest)
-    if problem:
-        print(problem, file=sys.stderr)
-        return 2
+    if any(word in {"-h", "--help"} for word in rest):
+        from fire import helptext, trace
+
+        print(helptext.HelpText(function, trace=trace.FireTrace(function, name=f"python -m scripts {verb}")))
+        return 0
     from custom_networks.errors import CaseError
 
     try:
-        result = fire.Fire(function, command=rest, name=f"python -m scripts {verb}", serialize=lambda _: None)
+        return _run(verb, function, rest)
     except CaseError as error:
         print(f"{verb}: {error}", file=sys.stderr)
         return 2
+    except (OSError, MemoryError) as error:
+        if os.environ.get("MONAI_DEBUG", "").lower() not in {"", "0", "false"}:
+            raise
+        print(f"{verb}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(verb: str, function: Callable[..., Any], words: list[str]) -> int:
+    import fire
+
+    from scripts.core.options import Raw, parse
+
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        # it hands its options on and checks them itself
+        command, folder, given = words, None, {}
+    else:
+        given = parse(function, words)
+        command = [f"--{name}={value if isinstance(value, Raw) else repr(value)}" for name, value in given.items()]
+        folder = _output(verb, {name: given.get(name, one.default) for name, one in parameters.items()})
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            from scripts.core.files import locked
+            from scripts.core.manifest import record
+
+            if not folder.exists():
+                stack.callback(_remove_if_empty, folder)
+            stack.enter_context(locked(folder))
+            private = frozenset(name for name, value in given.items() if isinstance(value, str | list))
+            stack.enter_context(record(folder, verb, given, private if verb in PRIVATE else frozenset()))
+        result = fire.Fire(function, command=command, name=f"python -m scripts {verb}", serialize=lambda _: None)
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A verb that refuses its input leaves no folder behind."""
+    with contextlib.suppress(OSError):
+        if {file.name for file in folder.iterdir()} <= {".run.lock", "run.json"}:
+            shutil.rmtree(folder)
+
+
+def _output(verb: str, options: dict[str, Any]) -> Path | None:
+    """The folder that a verb writes, where it writes one that is its own."""
+    value = options.get("output_dir") or options.get("output")
+    if verb in HANDED_ON or not isinstance(value, str) or not value or Path(value).suffix == ".json":
+        return None
+    return Path(value)
 
 
 if __name__ == "__main__":

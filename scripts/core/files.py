@@ -90,7 +90,7 @@ def locked(path: str | Path) -> Iterator[None]:
         CaseError: another process holds it.
     """
     target = Path(path)
-    file = target.with_name(f".{target.name}.lock") if target.suffix == ".json" else target / ".lock"
+    file = target.with_name(f".{target.name}.lock") if target.suffix == ".json" else target / ".run.lock"
     key = file.parent.resolve() / file.name
     if key in _held:
         yield
