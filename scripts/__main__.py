@@ -76,7 +76,7 @@ GROUPS = {
     ),
     "training": ("crossval", "organ_masks"),
     "results": ("evaluate",),
-    "sharing": ("contours",),
+    "sharing": ("segment", "contours"),
     "evidence": ("stand_ins", "demo", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),
 }
