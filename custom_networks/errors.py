@@ -64,20 +64,27 @@ def _short(kind: type[BaseException], error: BaseException, traceback: Traceback
 
 
 def check_command_line(arguments: Sequence[str] | None = None) -> None:
-    """Refuse an option that is not an id of the configuration files but spelt nearly like one.
+    """Refuse an option that no configuration file knows; monai.bundle would ignore it.
 
-    Anything that is not a `monai.bundle run` with JSON files is let pass, and so is an option that resembles none.
+    Anything that is not a `monai.bundle run` with JSON files is let pass: a host that calls monai.bundle as a library has
+    a command line of its own.
 
     Args:
         arguments: default those of this process.
 
     Raises:
-        CaseError: an option is misspelt.
+        CaseError: an option is no id of the files that the command line and its `args_file` name.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "run" not in words:
         return
     options = _options(words)
+    if "args_file" in options:
+        try:
+            more = json.loads(Path(options["args_file"]).read_text(encoding="utf-8-sig"))
+            options = {**{str(name): str(value) for name, value in more.items()}, **options}
+        except (OSError, ValueError, AttributeError):
+            return
     files = _files(options.get("config_file", ""))
     try:
         ids = {name for file in files for name in json.loads(file.read_text(encoding="utf-8"))}
@@ -87,14 +94,14 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
         return
     from monai.bundle import run
 
-    known = ids | set(inspect.signature(run).parameters)
+    # the last three are those of MONAI's experiment tracking
+    known = ids | set(inspect.signature(run).parameters) | {"experiment_name", "run_name", "tracking_uri"}
     for name in options:
         head = re.split("#|::", name)[0]
-        near = difflib.get_close_matches(head, sorted(known), n=1, cutoff=0.75)
-        if head not in known and near:
-            raise CaseError(
-                f"option --{name}", f"no such id in {', '.join(map(str, files))}", f"did you mean --{near[0]}"
-            )
+        if head not in known:
+            near = difflib.get_close_matches(head, sorted(known), n=1, cutoff=0.7)
+            remedy = f"did you mean --{near[0]}" if near else "its files say which ids there are, such as --epochs"
+            raise CaseError(f"option --{name}", f"no such id in {', '.join(map(str, files))}", remedy)
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_a_misspelt_option_is_one_sentence(monkeypatch: pytest.MonkeyPatch, word
     "words",
     [
         [*RUN, "--epochs", "3", "--dataset_dir=d", "--train#dataloader#num_workers", "0", "--meta_file", "m.json"],
-        [*RUN, "--logging_file", "l", "--wholly_of_ones_own", "1"],
+        [*RUN, "--logging_file", "l", "--tracking", "mlflow", "--run_name", "r"],
         ["run", "--config_file", "configs/absent.json", "--epohcs", "3"],
         ["run", "--epohcs", "3"],
         ["-q", "tests", "--epohcs", "3"],
@@ -43,6 +44,17 @@ def test_a_misspelt_option_is_one_sentence(monkeypatch: pytest.MonkeyPatch, word
 def test_what_is_no_misspelling_passes(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.chdir(BUNDLE)
     check_command_line(words)
+
+
+@pytest.mark.parametrize("name", ["lr", "gpu", "data", "model", "weights", "roi_size", "wholly_of_ones_own"])
+def test_an_option_that_no_file_knows_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.chdir(BUNDLE)
+    with pytest.raises(CaseError, match=f"option --{name}: no such id in configs/train.json"):
+        check_command_line([*RUN, f"--{name}", "1"])
+    # an args_file holds options like any other
+    (tmp_path / "args.json").write_text(json.dumps({"config_file": "configs/train.json", name: 1}))
+    with pytest.raises(CaseError, match=f"option --{name}: no such id in configs/train.json"):
+        check_command_line(["run", "--args_file", str(tmp_path / "args.json")])
 
 
 def test_a_bundle_says_so_before_anything_else() -> None:
