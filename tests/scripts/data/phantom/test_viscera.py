@@ -14,7 +14,8 @@ from scripts.data.phantom.viscera import Viscera, paint_viscera, viscera
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[Anatomy, Grid, Viscera, dict[str, list[tuple[Box, Array]]]]:
-    anatomy = sample_anatomy(0, 1)
+    # a full bladder and a sigmoid that would both lie in the uterus if it did not push them aside
+    anatomy = sample_anatomy(0, 2, fill=1.0)
     affine = np.diag([4.0, 4, 4, 1])
     affine[:3, 3] = [-90, -100, -90]
     grid = Grid((46, 52, 62), affine, anatomy.warp)
