@@ -33,6 +33,7 @@ from custom_networks.datalist import PATH_KEYS, case_name, safe_name
 from custom_networks.errors import CaseError
 from custom_networks.transforms.crops import class_positions
 from custom_networks.transforms.mapped import META_FILE, POSITIONS_FILE
+from custom_networks.volumes import read_grid
 
 PARTIAL = ".partial_"
 DTYPES = ("int16", "float16", "float32")
@@ -222,21 +223,12 @@ def _transformed(case: Mapping[str, Any], transforms: Sequence[Callable[..., Any
 
 
 def _check_headers(case: Mapping[str, Any]) -> None:
-    """The faults that transforms would not notice, from the headers alone: dimensions and grids."""
-    import nibabel as nib
-
-    headers: dict[str, Any] = {key: nib.load(file) for key, file in _files(case).items()}
-    image = headers["image"]
-    for header in headers.values():
-        if (
-            len(header.shape) != 3
-            or header.shape != image.shape
-            or not np.allclose(header.affine, image.affine, atol=0.05)
-            or not np.isfinite(header.affine).all()
-        ):
-            # reads everything and says what is wrong; what it lets pass may be used
-            _check(case)
-            return
+    """The faults that transforms would not notice, from the headers alone: what they hold, and their grids."""
+    grids = {key: read_grid(file, case_name(case), key) for key, file in _files(case).items()}
+    image = grids["image"]
+    if any(shape != image[0] or not np.allclose(affine, image[1], atol=0.05) for shape, affine in grids.values()):
+        # reads everything and says what is wrong; what it lets pass may be used
+        _check(case)
 
 
 def _check(case: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,36 +37,10 @@ def read_volume(path: str | Path, case: str, what: str = "image") -> tuple[np.nd
         CaseError: missing, empty, truncated, not NIfTI, not 3-D, complex or coloured, larger than float32, or on a grid
             that is unknown, sheared or told in two ways.
     """
-    import nibabel as nib
-
-    file = Path(path)
-    if not file.is_file():
-        raise CaseError(case, f"{what} {file} does not exist", "correct its path in the datalist or restore the file")
-    if file.stat().st_size == 0:
-        raise CaseError(case, f"{what} {file} is empty", "export or copy it again")
-    name = f"{what} {file}"
-    try:
-        nifti: Any = nib.load(file)
-        _check_spacing(nifti, file, case, name)
-        _check_kind(nifti, file, case, name)
-        _check_axes(nifti, case, name)
+    file, name = _present(path, case, what)
+    with _damage_told(case, name):
+        nifti = _opened(file, case, name)
         voxels = np.asanyarray(nifti.dataobj)
-    except CaseError:
-        raise
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        OverflowError,
-        MemoryError,
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CaseError(
-            case, f"{name} cannot be read and is damaged or not NIfTI ({reason})", "export or copy it again"
-        ) from error
     if voxels.dtype.kind == "f" and voxels.dtype.itemsize > 4:
         with np.errstate(invalid="ignore"):
             beyond = np.count_nonzero(np.abs(voxels) > np.finfo(np.float32).max) - np.count_nonzero(np.isinf(voxels))
@@ -73,6 +49,26 @@ def read_volume(path: str | Path, case: str, what: str = "image") -> tuple[np.nd
                 case, f"{name} has {beyond} voxels beyond the range of 32-bit numbers", "correct its scaling"
             )
     return voxels, np.asarray(nifti.affine, dtype=np.float64)
+
+
+def read_grid(path: str | Path, case: str, what: str = "image") -> tuple[tuple[int, ...], np.ndarray]:
+    """Read the header of a NIfTI file alone, and refuse what `read_volume` refuses for its header.
+
+    Args:
+        path: the file.
+        case: the case's name, for the message.
+        what: `image` or `label`, for the message.
+
+    Returns:
+        The shape in voxels (X, Y, Z), and the 4x4 affine in mm.
+
+    Raises:
+        CaseError: see `read_volume`.
+    """
+    file, name = _present(path, case, what)
+    with _damage_told(case, name):
+        nifti = _opened(file, case, name)
+    return tuple(nifti.shape), np.asarray(nifti.affine, dtype=np.float64)
 
 
 def read_label(path: str | Path, case: str, what: str = "label") -> tuple[np.ndarray, np.ndarray]:
@@ -112,6 +108,51 @@ def corner_distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...
     """
     corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in shape], [1.0])).reshape(4, -1)
     return float(np.abs((np.asarray(first) - np.asarray(second)) @ corners)[:3].max())
+
+
+def _present(path: str | Path, case: str, what: str) -> tuple[Path, str]:
+    """The file, which exists and is not empty, and its name in messages."""
+    file = Path(path)
+    if not file.is_file():
+        raise CaseError(case, f"{what} {file} does not exist", "correct its path in the datalist or restore the file")
+    if file.stat().st_size == 0:
+        raise CaseError(case, f"{what} {file} is empty", "export or copy it again")
+    return file, f"{what} {file}"
+
+
+def _opened(file: Path, case: str, name: str) -> Any:
+    import nibabel as nib
+
+    nifti: Any = nib.load(file)
+    _check_spacing(nifti, file, case, name)
+    _check_kind(nifti, file, case, name)
+    _check_axes(nifti, case, name)
+    return nifti
+
+
+@contextmanager
+def _damage_told(case: str, name: str) -> Iterator[None]:
+    """Whatever nibabel says of a damaged file, in one sentence."""
+    import nibabel as nib
+
+    try:
+        yield
+    except CaseError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CaseError(
+            case, f"{name} cannot be read and is damaged or not NIfTI ({reason})", "export or copy it again"
+        ) from error
 
 
 def _check_spacing(nifti: Any, file: Path, case: str, name: str) -> None:

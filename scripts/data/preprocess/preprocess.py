@@ -6,19 +6,27 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from custom_networks import CaseError
-from custom_networks.prepare import DTYPES, PARTIAL
-from scripts.core.datalist import Datalist, distinct_names, write_datalist
+from custom_networks.data import check_values
+from custom_networks.prepare import DTYPES, PARTIAL, Recipe
+from scripts.core.datalist import Case, Datalist, distinct_names, write_datalist
 from scripts.core.files import write_text
 from scripts.core.jobs import in_processes, on_cluster
+from scripts.core.reading import each_case
+from scripts.core.statistics import KnownStatistics
 from scripts.data.preprocess.case import Job, Outcome, cases_folder, kept, load_config, lost, process, recipe
 
 STALE_SECONDS = 24 * 3600
+RECIPE = "recipe.json"
 
 
 def preprocess(
@@ -67,11 +75,14 @@ def preprocess(
     cases = list(content.training)
     distinct_names(cases, str(path))
     override = {**read_overrides(more), **prepared_override(job)}
+    _refuse_other(target)
     cases_folder(job).mkdir(parents=True, exist_ok=True)
     _remove_stale(cases_folder(job))
     begin = time.perf_counter()
-    finished = [outcome for case in cases if (outcome := kept(job, case)) is not None]
-    outcomes = {outcome.case: outcome for outcome in finished}
+    _note_recipe(target, recipe(job))
+    outcomes = _unusable_labels(cases, content, path.parent, workers)
+    cases = [case for case in cases if case.name not in outcomes]
+    outcomes |= {outcome.case: outcome for case in cases if (outcome := kept(job, case)) is not None}
     cases = [case for case in cases if case.name not in outcomes]
     work = partial(process, job)
     run = on_cluster(work, cases, scheduler, lost) if scheduler else in_processes(work, cases, workers, lost)
@@ -87,6 +98,46 @@ def preprocess(
     write_datalist(target / "datalist.json", replace(content, training=usable))
     _report(outcomes, quarantined, target, time.perf_counter() - begin)
     return 1 if quarantined else 0
+
+
+def _refuse_other(target: Path) -> None:
+    """The datalist of a data set is not overwritten by that of its preprocessed cases."""
+    path = target / "datalist.json"
+    if path.exists() and not any((target / name).exists() for name in (RECIPE, "prepared.json")):
+        raise CaseError(
+            f"output {target}", "it holds the datalist.json of another data set", "pass a folder of its own as --output"
+        )
+
+
+def _unusable_labels(cases: Sequence[Case], content: Datalist, folder: Path, workers: int) -> dict[str, Outcome]:
+    """Labels with values that are no whole numbers or that the datalist does not know; training would take them."""
+    known = KnownStatistics(folder)
+
+    def check(case: Case) -> None:
+        # a file that is missing or damaged is told when the case is prepared
+        if case.label is not None and Path(case.label).is_file():
+            found = known.label(case.label, case.name).voxels
+            if content.labels:
+                check_values(case.name, f"label {case.label}", np.array(list(found)), list(content.labels))
+
+    _, errors = each_case(check, cases, "labels", max(1, workers))
+    known.save()
+    return {error.case: Outcome(error.case, "quarantined", f"{error.problem}; {error.remedy}") for error in errors}
+
+
+def _note_recipe(target: Path, recipe: Recipe) -> None:
+    """Keep what the cases are made with, and say what has changed since they were made."""
+    path, steps = target / RECIPE, [json.loads(step) for step in recipe.steps]
+    now = {"dtype": recipe.dtype, "transforms": steps}
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = ["dtype"] if before["dtype"] != now["dtype"] else []
+        for old, new in zip_longest(before["transforms"], steps):
+            if old != new:
+                changed.append((new or old)["class"])
+        if changed:
+            print(f"made anew with another {', '.join(changed)}; what was made before stays beside it in {target}")
+    write_text(path, json.dumps(now, indent=4) + "\n")
 
 
 def _report(outcomes: dict[str, Outcome], quarantined: dict[str, str], target: Path, seconds: float) -> None:

@@ -182,6 +182,48 @@ def test_bad_cases_are_quarantined_and_the_rest_goes_on(tmp_path: Path, small: P
     assert not list((tmp_path / "out").rglob(".partial*"))
 
 
+def test_noise_in_a_label_is_refused(tmp_path: Path, small: Path) -> None:
+    """The transforms would round it to classes, and training would learn them."""
+    data = cohort(tmp_path / "data", 4)
+    noise = np.random.default_rng(0)
+    for i, label in ((0, noise.integers(0, 200, (30, 28, 9)).astype(np.uint8)), (2, noise.random((30, 28, 9)))):
+        nib.save(nib.Nifti1Image(label, AFFINE), data.parent / f"l{i}.nii.gz")
+    assert run(data, tmp_path / "out", overrides=str(small)) == 1
+    reasons = json.loads((tmp_path / "out/quarantine.json").read_text())
+    assert set(reasons) == {"c0", "c2"}
+    assert "unknown label values" in reasons["c0"]
+    assert "not whole numbers" in reasons["c2"]
+
+
+def test_an_image_that_two_programs_would_place_differently_is_refused(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 2)
+    for kind in "il":
+        nifti = nib.load(data.parent / f"{kind}1.nii.gz")
+        nifti.set_qform(AFFINE + np.eye(4)[:, [3, 0, 1, 2]].T * 5 * (np.arange(4) == 3), code=1)
+        nib.save(nifti, data.parent / f"{kind}1.nii.gz")
+    assert run(data, tmp_path / "out", overrides=str(small)) == 1
+    assert "sform and the qform" in json.loads((tmp_path / "out/quarantine.json").read_text())["c1"]
+
+
+def test_the_datalist_of_the_data_is_not_overwritten(tmp_path: Path, small: Path) -> None:
+    data = cohort(tmp_path / "data", 1)
+    before = data.read_bytes()
+    with pytest.raises(CaseError, match=r"it holds the datalist\.json of another data set; pass a folder of its own"):
+        run(data, data.parent, overrides=str(small))
+    assert data.read_bytes() == before
+    assert {path.name for path in data.parent.iterdir()} == {"datalist.json", "i0.nii.gz", "l0.nii.gz"}
+
+
+def test_what_differs_from_before_is_said(tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, output = cohort(tmp_path / "data", 1), tmp_path / "out"
+    run(data, output, overrides=str(small))
+    run(data, output, overrides=str(small))
+    assert "made anew" not in capsys.readouterr().out
+    small.write_text(json.dumps({"spacing": [2.0, 2.0, 2.0]}))
+    run(data, output, overrides=str(small), dtype="float16")
+    assert "made anew with another dtype, SeparableSpacingd; " in capsys.readouterr().out
+
+
 def test_types_of_what_is_stored(tmp_path: Path, small: Path) -> None:
     data = cohort(tmp_path / "data", 2)
     kinds: dict[str, dict[str, str]] = {"float32": {"dtype": "float32"}, "float16": {"dtype": "float16"}, "int16": {}}
