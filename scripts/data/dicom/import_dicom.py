@@ -89,15 +89,18 @@ def import_dicom(
         each=_each(patients),
     )
     named = {0: "background", **{rule.value: rule.name for rule in rules}} if rules else {}
-    existing(output / "datalist.json", named, wanted.modality)
-    outcomes = import_tree(dicom_dir, output, wanted, table, workers)
-    cases = [one.entry for one in outcomes if one.outcome == IMPORTED]
-    report = write_report(output / "import_report.csv", outcomes)
-    if cases:
-        new = Datalist(
-            str(name) or output.resolve().name, wanted.modality, named, [Case.of(case, output) for case in cases]
-        )
-        write_datalist(output / "datalist.json", add_cases(output / "datalist.json", new))
+    file = output / "datalist.json"
+    existing(file, named, wanted.modality)
+    # until the datalist is written: of two imports at once, the later one would forget the pseudonyms of the other
+    with locked(table_path(output, table)):
+        outcomes = import_tree(dicom_dir, output, wanted, table, workers)
+        cases = [one.entry for one in outcomes if one.outcome == IMPORTED]
+        report = write_report(output / "import_report.csv", outcomes)
+        if cases:
+            title = str(name) or output.resolve().name
+            new = Datalist(title, wanted.modality, named, [Case.of(case, output) for case in cases])
+            with locked(file):
+                write_datalist(file, add_cases(file, new))
     print(summary(outcomes, report))
     return 0 if cases else 1
 
@@ -127,14 +130,24 @@ def import_tree(
         raise CaseError("--modality", f"'{wanted.modality}' is not supported", f"choose one of {', '.join(MODALITIES)}")
     if not root.is_dir():
         raise CaseError("--dicom_dir", f"{root} is not a folder", "pass the folder of the DICOM export")
+    workers = whole("--workers", workers)
+    secret = table_path(output, table)
+    with locked(secret):
+        return _convert_tree(root, output, wanted, PseudonymTable(secret, public), workers)
+
+
+def table_path(output: Path, table: str | Path) -> Path:
+    """Where the pseudonym table lies; beside the data set, if it is not said.
+
+    Raises:
+        CaseError: it would lie inside the data set, which is passed on.
+    """
     secret = Path(str(table)) if table else output.resolve().parent / f"{output.resolve().name}_pseudonyms.json"
     if secret.resolve().is_relative_to(output.resolve()):
         raise CaseError(
             "--table", "the pseudonym table would lie inside the data set", "choose a file outside --output_dir"
         )
-    workers = whole("--workers", workers)
-    with locked(secret):
-        return _convert_tree(root, output, wanted, PseudonymTable(secret, public), workers)
+    return secret
 
 
 def _convert_tree(

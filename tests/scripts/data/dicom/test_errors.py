@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from custom_networks import Datalist
 from scripts.__main__ import main
 
 IMAGE = np.mgrid[:6, :5, :8][0].astype(np.int16)
@@ -89,3 +92,21 @@ def test_other_labels_and_another_modality_are_refused_and_change_nothing(
         assert main(["import_dicom", str(tmp_path / words[0]), out, *words[1:], "--workers", "1"]) == 2
         assert "write to another folder" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in Path(out).rglob("*") if p.is_file()} == before
+
+
+def test_a_second_import_at_the_same_time_is_refused_and_the_table_stays_complete(
+    dicom: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """With a new table, the slower of two would overwrite the pseudonyms of the other."""
+    dicom.series(tmp_path / "e", IMAGE)
+    words = ["import_dicom", str(tmp_path / "e"), str(tmp_path / "o"), "--workers", "1"]
+    with (tmp_path / ".o_pseudonyms.json.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert main(words) == 2
+        assert "is writing to it" in capsys.readouterr().err
+        assert not (tmp_path / "o").exists()
+        assert not (tmp_path / "o_pseudonyms.json").exists()
+    assert main(words) == 0
+    table = json.loads((tmp_path / "o_pseudonyms.json").read_text())
+    named = {entry.get("case") for entry in table["series"].values()}
+    assert {case.name for case in Datalist.read(tmp_path / "o" / "datalist.json").cases} == named
