@@ -47,8 +47,8 @@ class Recipe:
     Args:
         transforms: in order, from loading on.
         dtype: of arrays that are not whole numbers, one of `DTYPES`. `int16` divides the range of a volume into 65,534
-            steps: on a CT of -1024 to 3071 HU no voxel is off by more than 0.032 HU. `float16` rounds a voxel by up to
-            0.05 % of it, 0.5 HU at 1000 HU of a standard deviation of 500 HU.
+            steps: on three CT of OpenKBP no voxel was off by more than 0.04 HU, and 0.17 HU where metal reached 18,774 HU;
+            `float16`, of the same size, was off by up to 0.9, 1.7 and 5.9 HU.
 
     Raises:
         ValueError: there is no such type.

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
+from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from custom_networks import CaseError
+from custom_networks import CaseError, ClassPositionsd
 from scripts.data.cohorts.totalsegmentator import CLASSES_V1
 
 REPO = Path(__file__).resolve().parents[2]
@@ -104,6 +105,55 @@ def test_train_evaluate_infer(stage: str, data: Path, trained: dict[str, Path], 
     image, pred = (nib.load(f) for f in (data / "images/c3.nii.gz", trained[stage] / "out/c3_pred.nii.gz"))
     assert pred.shape == image.shape
     assert np.allclose(pred.affine, image.affine)
+
+
+@pytest.mark.parametrize(("stage", "numbers"), [(STAGES[0], (0, 1, 2, 4)), (STAGES[2], (0, 3))])
+def test_weights_are_the_same_for_any_number_of_workers(
+    stage: str, numbers: tuple[int, ...], data: Path, tmp_path: Path
+) -> None:
+    """Crops, augmentation and the masks of pretraining; a CPU with workers equals one without."""
+    found = []
+    scratch = {} if stage == STAGES[0] else {"pretrained": None, "batch_size": 1}
+    for workers in numbers:
+        folder = tmp_path / str(workers)
+        values = {**TINY, "epochs": 2, "iterations": 2, "val_interval": 2, **scratch, "num_workers": workers}
+        run(stage, "train", "small", **values | places(data, folder) | {"prepared_dir": str(tmp_path / "prepared")})
+        found.append(torch.load(folder / "out" / "final.pt", weights_only=True))
+    for other in found[1:]:
+        assert all(torch.equal(value, other[name]) for name, value in found[0].items())
+
+
+def test_nothing_turns_left_into_right_in_stage_2(data: Path) -> None:
+    """Left and right organs are classes of their own; stage 3 has none and is flipped along every axis."""
+    ramp = MetaTensor(torch.stack(torch.meshgrid(*[torch.arange(32.0)] * 3, indexing="ij")), affine=torch.eye(4))
+    mirrored = {}
+    for stage in SUPERVISED:
+        parser = ConfigParser(ConfigParser.load_config_files(configs(stage, "train", "small")))
+        parser.update({"patch_size": [32, 32, 32]})
+        random = Compose(parser.get_parsed_content("train#random_transforms"))
+        directions = []
+        for seed in range(24):
+            random.set_random_state(seed)
+            label = MetaTensor((ramp[:1] >= 0).float(), affine=torch.eye(4))
+            image = random({"image": ramp.clone(), "label": label})["image"].as_tensor()
+            ends = [image[axis].movedim(axis, 0)[[8, 24]].mean((1, 2)) for axis in range(3)]
+            directions.append([bool(end[0] > end[1]) for end in ends])
+        mirrored[stage] = np.any(directions, axis=0).tolist()
+    assert mirrored == {SUPERVISED[0]: [False] * 3, SUPERVISED[1]: [True] * 3}
+
+
+@pytest.mark.parametrize("stage", SUPERVISED)
+def test_share_of_foreground_crops_is_the_settings(stage: str, data: Path, tmp_path: Path) -> None:
+    values = {"patch_size": [1, 1, 1], "fold": -1, "num_workers": 0, "foreground_ratio": 0.8}
+    parser = ConfigParser(ConfigParser.load_config_files(configs(stage, "train", "small")))
+    parser.update({**SIZE, **values, **places(data, tmp_path), "prepared_dir": str(tmp_path)})
+    crop = parser.get_parsed_content("train#random_transforms")[0]
+    crop.set_random_state(0)
+    case = {key: str(data / f"{key}s" / "c0.nii.gz") for key in ("image", "label")}
+    case = Compose([*parser.get_parsed_content("deterministic_transforms"), ClassPositionsd("label")])(case)
+    drawn = [int(crop(case)["label"]) for _ in range(2000)]
+    shares = np.bincount(drawn, minlength=6) / 2000
+    assert shares == pytest.approx([0.2, *[0.16] * 5], abs=0.03)
 
 
 @pytest.mark.parametrize("stage", SUPERVISED)

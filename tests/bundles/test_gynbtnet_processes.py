@@ -152,8 +152,8 @@ def test_killed_training_ends_with_the_same_weights(data: Path, tmp_path: Path) 
     values = {**TINY, "epochs": 3, "iterations": 2, "val_interval": 3, "fold": -1, "decoder_width": 32}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     through = start(stage, command(stage, ["train"], data, whole, values), whole)
-    words = command(stage, ["train"], data, broken, values)
-    process = start(stage, words, broken)
+    # it is killed with two workers that stay alive between epochs, and taken up again with one
+    process = start(stage, command(stage, ["train"], data, broken, values | {"num_workers": 2}), broken)
     deadline = time.monotonic() + 300
     while not (broken / "resume.pt").is_file():
         assert process.poll() is None, (broken / "log").read_text()[-3000:]
@@ -164,7 +164,7 @@ def test_killed_training_ends_with_the_same_weights(data: Path, tmp_path: Path) 
     process.send_signal(signal.SIGKILL)
     process.wait()
     reached = torch.load(broken / "resume.pt", weights_only=True)["epoch"]
-    again = start(stage, words, broken, "again")
+    again = start(stage, command(stage, ["train"], data, broken, values | {"num_workers": 1}), broken, "again")
     finish(again, broken / "again")
     finish(through, whole / "log")
     assert f"resumed after epoch {reached}" in (broken / "again").read_text()

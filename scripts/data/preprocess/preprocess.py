@@ -53,8 +53,8 @@ def preprocess(
         output: folder to write.
         workers: processes on this machine, each with one case at a time; 0 works in this process.
         overrides: one or several override files, such as `plan.json`; they are contained in `prepared.json`.
-        dtype: `int16`, which no voxel of a CT is off by more than 0.03 HU in, `float16`, off by up to 0.05 % of a value,
-            or `float32`, exact and twice as large; default the bundle's own `prepared_dtype`, else int16.
+        dtype: `int16`, in steps of 1/65,534 of an image's range, `float16`, coarser for CT, or `float32`, exact and twice
+            as large; default the bundle's own `prepared_dtype`, else int16.
         scheduler: address of a Dask scheduler to use instead of `workers`.
 
     Returns:
