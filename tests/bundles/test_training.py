@@ -186,7 +186,7 @@ def test_heads_of_deep_supervision_count_half_as_much_each(name: str) -> None:
 @pytest.mark.parametrize("name", BUNDLES)
 def test_what_only_a_gpu_would_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every expression about CUDA, evaluated as on a machine that has it."""
-    known = {"device", "backend", "amp", "initialize", "device_ids", "memory_format", "num_workers"}
+    known = {"device", "backend", "amp", "initialize", "device_ids", "memory_format", "pin_memory"}
     for file in (REPO / "bundles" / name / "configs").glob("*.json"):
         for key, text in _strings(json.loads(file.read_text())):
             if "cuda" in text:
@@ -198,6 +198,7 @@ def test_what_only_a_gpu_would_run(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert alone.get_parsed_content("device") == torch.device("cuda:0")
     assert alone.get_parsed_content("amp") is True
     assert alone.get_parsed_content("amp_dtype") == torch.float16
+    assert alone.get_parsed_content("train#dataloader#pin_memory") is True
     ranks = configuration(name, {}, "multi_gpu_train")
     assert ranks.get_parsed_content("backend") == "nccl"
     assert ranks.get_parsed_content("device") == torch.device("cuda:3")
@@ -206,6 +207,7 @@ def test_what_only_a_gpu_would_run(name: str, monkeypatch: pytest.MonkeyPatch) -
     asked = configuration(name, {"device": "cpu"})
     assert asked.get_parsed_content("amp") is False
     assert asked.get_parsed_content("amp_dtype") == torch.bfloat16
+    assert asked.get_parsed_content("train#dataloader#pin_memory") is False
     if "memory_format" in asked.get():
         assert asked.get_parsed_content("memory_format") == torch.contiguous_format
     inference = ConfigParser()
