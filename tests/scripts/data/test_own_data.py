@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from monai.bundle import run
 
-from scripts.experiments.training import crossval as crossval_module
+from scripts.experiments.training import fold as fold_module
 
 ROOT = Path(__file__).resolve().parents[3]
 spec = importlib.util.spec_from_file_location("scripts_main_of_readme", ROOT / "scripts/__main__.py")
@@ -44,7 +44,7 @@ def test_the_page_shows_the_same_commands():
     assert [words[3] for words in shown[4:]] == ["preprocess"]
 
 
-def here(bundle, configs, overrides, processes=1, log=None):
+def here(bundle, configs, overrides, processes=1, log=None, held=()):
     """As bundle_run.run_bundle, in this process: importing MONAI twenty times over takes minutes."""
     before = Path.cwd()
     os.chdir(bundle)
@@ -76,7 +76,7 @@ def export(dicom, tmp_path: Path) -> Path:
 
 def test_own_data(export, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(crossval_module, "run_bundle", here)
+    monkeypatch.setattr(fold_module, "run_bundle", here)
     verbs = []
     for words in commands():
         assert words[:3] == ["python", "-m", "scripts"]
@@ -93,7 +93,7 @@ def test_own_data(export, tmp_path, monkeypatch, capsys):
         ).group(1)
     )
     assert scripts_main.main([str(ROOT / word) if word.startswith("bundles/") else word for word in prepare]) == 0
-    assert (tmp_path / "prepared/mapped.json").is_file()
+    assert (tmp_path / "prepared/prepared.json").is_file()
     table = pd.read_csv(tmp_path / "runs/tumor/report/cases.csv")
     assert set(table["class"]) == {"organ", "tumor"}
     assert table["case"].nunique() == 5  # seven patients, two of them held out
