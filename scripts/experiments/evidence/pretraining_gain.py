@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from custom_networks import read_datalist
-from scripts.core.files import write_text
+from custom_networks.datalist import Datalist, read_json
+from scripts.core.manifest import bind, inputs
 from scripts.experiments.evaluate.significance import sign_flip_test
 from scripts.experiments.evidence.ct_samples import (
     OPENKBP,
@@ -22,7 +21,6 @@ from scripts.experiments.evidence.ct_samples import (
 )
 from scripts.experiments.evidence.three_stages import BRACHY, PRETRAIN, Size, train_stage, write_overrides
 from scripts.experiments.training.bundle_run import run_bundle
-from scripts.experiments.training.inputs import case_inputs, file_digest
 
 ARMS = ("no pretraining", "pretrained")
 # DSC alone: distances of hundreds of predictions would take longer than the networks
@@ -103,9 +101,9 @@ def score(weights: Path, datalist: Path, place: Path) -> None:
         datalist: whose `testing` is scored.
         place: folder of the training; its `test` gets the table.
     """
-    made_from = json.dumps([file_digest(weights), case_inputs([], read_datalist(datalist, section="testing"))])
+    made_from = inputs(Datalist.read(datalist).testing, DSC_ONLY, [weights])
     record = place / "test" / "made_from.json"
-    if record.is_file() and record.read_text(encoding="utf-8") == made_from:
+    if record.is_file() and read_json(record, str(record), "delete it") == made_from:
         return
     lean = write_overrides(place / "test.json", DSC_ONLY | {"output_dir": str(place / "test")})
     run_bundle(
@@ -114,7 +112,7 @@ def score(weights: Path, datalist: Path, place: Path) -> None:
         {"datalist": str(datalist), "dataset_dir": str(datalist.parent), "ckpt_path": str(weights)},
         log=place / "test.log",
     )
-    write_text(record, made_from)
+    bind(record, made_from)
 
 
 def read_scores(file: Path) -> pd.DataFrame:

@@ -83,7 +83,6 @@ def run_bundle(
     overrides: Mapping[str, Any],
     processes: int = 1,
     log: Path | None = None,
-    held: Sequence[int] = (),
 ) -> None:
     """Run a bundle in its own folder and process, after printing the command. The run ends with the caller, however that ends.
 
@@ -93,7 +92,6 @@ def run_bundle(
         overrides: see `bundle_command`.
         processes: see `bundle_command`.
         log: file that what the run prints is added to, progress bars excepted, which are shown; None shows everything.
-        held: descriptors of locks that the run holds, too.
 
     Raises:
         CaseError: the run failed; the sentence ends with the reason it gave.
@@ -106,7 +104,7 @@ def run_bundle(
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
     start = [sys.executable, str(Path(__file__).with_name("with_parent.py")), str(os.getpid()), *words]
     if log is None:
-        status = subprocess.run(start, cwd=bundle, env=environment, check=False, pass_fds=held).returncode
+        status = subprocess.run(start, cwd=bundle, env=environment, check=False).returncode
         reason, remedy = "", "see above"
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +112,7 @@ def run_bundle(
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown}\n")
             stream.flush()
             pipe = subprocess.PIPE
-            with subprocess.Popen(start, cwd=bundle, env=environment, stdout=stream, stderr=pipe, pass_fds=held) as run:
+            with subprocess.Popen(start, cwd=bundle, env=environment, stdout=stream, stderr=pipe) as run:
                 assert run.stderr is not None
                 reason = _copied(io.TextIOWrapper(run.stderr, encoding="utf-8", errors="replace", newline=""), stream)
             status = run.returncode

@@ -10,17 +10,10 @@ from typing import Any
 
 from custom_networks import CaseError, check_unseen_cases, read_weights
 from scripts.core.datalist import image_stem
-from scripts.core.files import write_text
+from scripts.core.files import locked, write_text
+from scripts.core.manifest import Inputs, differing, file_digest
 from scripts.experiments.training.bundle_run import check_overrides, run_bundle
-from scripts.experiments.training.inputs import (
-    Inputs,
-    case_inputs,
-    code_inputs,
-    differences,
-    file_digest,
-    setting_inputs,
-)
-from scripts.experiments.training.lock import locked
+from scripts.experiments.training.inputs import setting_inputs, training_inputs
 
 CHECKPOINTS = {"final": "final.pt", "best": "model.pt"}
 RECORD = "training.json"
@@ -82,11 +75,10 @@ class Fold:
 
     def inputs(self) -> Inputs:
         """What the training depends on."""
-        return {
-            "cases": case_inputs(self.training, self.validation),
-            "settings": setting_inputs(self.bundle, self.train_configs, self.overrides),
-            "code": code_inputs(),
-        }
+        settings = setting_inputs(self.bundle, self.train_configs, self.overrides)
+        # validated on all that is trained on, a case is there once
+        cases = {str(case["case"]): case for case in [*self.training, *self.validation]}
+        return training_inputs(cases.values(), {**settings, "fold": self.number})
 
     def weights(self, checkpoint: str) -> Path:
         """File of the last epoch (`final`) or of the best validation (`best`)."""
@@ -102,7 +94,7 @@ class Fold:
         Raises:
             CaseError: the folder is in use, or holds something else than this training; or the training failed.
         """
-        with locked(self.folder) as held:
+        with locked(self.folder):
             inputs = self.inputs()
             record = self._record()
             problem = self._problem(record, inputs, other_code)
@@ -124,7 +116,6 @@ class Fold:
                 {**self.options, "output_dir": str(self.folder)},
                 self.processes,
                 self.folder / "log.txt",
-                [held],
             )
             self._finish()
 
@@ -141,9 +132,9 @@ class Fold:
             CaseError: the weights are missing or saw a validation case, the folder is in use, or the run failed.
         """
         place, weights = self.folder / "evaluation", self.weights(checkpoint)
-        with locked(self.folder) as held:
+        with locked(self.folder):
             read_weights(weights)
-            wanted = {"checkpoint": checkpoint, "weights": file_digest(weights)}
+            wanted = {"checkpoint": checkpoint, "weights": file_digest(str(weights), weights.name)}
             record = self._record()
             made = [place / "predictions" / f"{image_stem(case['image'])}_pred.nii.gz" for case in self.validation]
             if record.get("evaluation") == wanted and all(file.is_file() for file in made):
@@ -153,7 +144,6 @@ class Fold:
                 [*self.train_configs, "configs/evaluate.json", *self._evaluation()],
                 {**self.options, "ckpt_path": str(weights), "output_dir": str(place)},
                 log=self.folder / "evaluation.txt",
-                held=[held],
             )
             missing = next((file for file in made if not file.is_file()), None)
             if missing is not None:
@@ -176,7 +166,7 @@ class Fold:
             return {}
         try:
             record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            _ = record["inputs"]["cases"]
+            _ = record["inputs"]["code"]
         except (ValueError, KeyError, TypeError) as error:
             raise CaseError(f"record {file}", "it is damaged", "delete its folder or pass another --output") from error
         return record
@@ -188,16 +178,16 @@ class Fold:
                 (name for name in ("resume.pt", "final.pt", "model.pt") if (self.folder / name).exists()), None
             )
             return f"it holds {found} of a training that nothing is known of" if found else ""
-        found_parts = differences(record["inputs"], inputs)
-        if other_code and "code" in found_parts:
-            print(f"{self.folder}: made by other code ({_few(found_parts.pop('code'))})")
+        before: Inputs = record["inputs"]
+        if other_code and before["code"] != inputs["code"]:
+            print(f"{self.folder}: made by other code ({'; '.join(_code(before, inputs))})")
+            before = {**before, "code": inputs["code"]}
+        found_parts = differing(before, inputs)
         if found_parts:
-            return "it was made from other " + "; ".join(
-                f"{part}: {_few(lines)}" for part, lines in found_parts.items()
-            )
+            return f"it was made from other inputs ({'; '.join(found_parts)})"
         for name, digest in record.get("weights", {}).items():
             file = self.folder / name
-            if not file.is_file() or file_digest(file) != digest:
+            if not file.is_file() or file_digest(str(file), file.name) != digest:
                 return f"its finished {name} is {'another or damaged' if file.is_file() else 'gone'}"
         return ""
 
@@ -208,7 +198,7 @@ class Fold:
             raise CaseError(f"training {self.folder}", "it ended without final.pt", "see log.txt there")
         for file in made.values():
             read_weights(file)
-        record = {**self._record(), "weights": {name: file_digest(file) for name, file in made.items()}}
+        record = {**self._record(), "weights": {name: file_digest(str(file), file.name) for name, file in made.items()}}
         write_text(self.folder / RECORD, json.dumps(record, indent=1) + "\n")
 
     def _clear(self) -> None:
@@ -238,5 +228,5 @@ def check_unseen(folds: Sequence[Fold], networks: Mapping[int, Path]) -> None:
         check_unseen_cases(fold.validation, networks[fold.number])
 
 
-def _few(lines: Sequence[str], most: int = 3) -> str:
-    return ", ".join(lines[:most]) + (f" and {len(lines) - most} more" if len(lines) > most else "")
+def _code(before: Inputs, now: Inputs) -> list[str]:
+    return differing({"code": before["code"]}, {"code": now["code"]})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import custom_networks
-from custom_networks import CaseError
-
-# part -> name -> whatever identifies it
-Inputs: TypeAlias = dict[str, dict[str, Any]]
+from scripts.core.datalist import Case
+from scripts.core.manifest import Inputs, file_digest, inputs
 
 # ids that say where and how fast a training runs, not what comes out of it
 PLACES = frozenset(
@@ -38,50 +35,24 @@ PLACES = frozenset(
 )
 # ids whose value is a file of weights that the training starts from
 WEIGHTS = ("organ_weights", "pretrained")
-ENDS = 1 << 16
+READ = ("image", "label", "organ")
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file; of a `.nii.gz` its size and both ends, the last of which is the checksum of all its voxels.
+def training_inputs(cases: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> Inputs:
+    """What a training is made from: its cases, its settings, the code and the libraries that compute.
 
     Args:
-        path: the file.
+        cases: that are trained on and validated on, with absolute paths and folds.
+        settings: from `setting_inputs`.
 
     Raises:
-        CaseError: it does not exist.
+        CaseError: a file is missing.
     """
-    file, digest = Path(path), hashlib.sha256()
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            if file.suffix == ".gz" and size > 2 * ENDS:
-                digest.update(str(size).encode() + stream.read(ENDS))
-                stream.seek(-ENDS, 2)
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise CaseError(
-            f"file {file}", f"it cannot be read ({error.strerror})", "correct its path or restore it"
-        ) from error
-    return digest.hexdigest()
-
-
-def case_inputs(training: Iterable[Mapping[str, Any]], validation: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Identify the cases of one training.
-
-    Args:
-        training: cases to train on, with absolute paths.
-        validation: cases to validate on; in a training on all cases the same ones.
-
-    Returns:
-        `case (training)` or `case (validation)` to its patient and the digests of its files.
-    """
-    found: dict[str, Any] = {}
-    for side, cases in (("training", training), ("validation", validation)):
-        for case in cases:
-            files = {key: file_digest(case[key]) for key in ("image", "label", "organ") if case.get(key)}
-            found[f"{case['case']} ({side})"] = {"patient": str(case.get("patient", "")), **files}
-    return found
+    found = [Case.of(case) for case in cases]
+    kept = [replace(case, files={key: path for key, path in case.files.items() if key in READ}) for case in found]
+    made_from = inputs(kept, settings)
+    made_from["code"] |= {name: importlib.metadata.version(name) for name in ("torch", "monai")}
+    return made_from
 
 
 def setting_inputs(bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +65,9 @@ def setting_inputs(bundle: Path, configs: Sequence[str], overrides: Mapping[str,
 
     Returns:
         Id to value.
+
+    Raises:
+        CaseError: a file of weights is missing.
     """
     merged: dict[str, Any] = {}
     for config in configs:
@@ -102,45 +76,5 @@ def setting_inputs(bundle: Path, configs: Sequence[str], overrides: Mapping[str,
     found = {key: value for key, value in merged.items() if key not in PLACES and key not in WEIGHTS}
     for key in WEIGHTS:
         if key in overrides:
-            found[key] = file_digest(overrides[key]) if overrides[key] else None
-    # as a file holds it: tuples and lists are one thing
-    plain: dict[str, Any] = json.loads(json.dumps({"bundle": bundle.name, **found}, default=str))
-    return plain
-
-
-def code_inputs() -> dict[str, Any]:
-    """Identify the code: versions of the libraries and the sources of `custom_networks`."""
-    folder, digest = Path(custom_networks.__file__).parent, hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "monai")}
-    return {**versions, "custom_networks": digest.hexdigest()}
-
-
-def differences(before: Inputs, now: Inputs) -> dict[str, list[str]]:
-    """What differs, by part, each in a few words.
-
-    Args:
-        before: what something was made from.
-        now: what it would be made from.
-
-    Returns:
-        Part to differences; a part without any is left out.
-    """
-    found: dict[str, list[str]] = {}
-    for part in {**before, **now}:
-        old, new = before.get(part, {}), now.get(part, {})
-        lines = [f"{name} is new" for name in new if name not in old]
-        lines += [f"{name} is gone" for name in old if name not in new]
-        lines += [_change(name, old[name], new[name]) for name in new if name in old and old[name] != new[name]]
-        if lines:
-            found[part] = lines
-    return found
-
-
-def _change(name: str, old: Any, new: Any) -> str:
-    if isinstance(old, Mapping) and isinstance(new, Mapping) and "image" in {**old, **new}:
-        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        return f"{name} has another {' and another '.join(keys)}"
-    texts = [json.dumps(value) for value in (old, new)]
-    return f"{name} is {texts[1]}, was {texts[0]}" if max(map(len, texts)) <= 40 else f"{name} is another"
+            found[key] = file_digest(str(overrides[key]), key) if overrides[key] else None
+    return {"bundle": bundle.name, **found}

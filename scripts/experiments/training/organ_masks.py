@@ -15,6 +15,7 @@ import numpy as np
 from custom_networks import CaseError, check_unseen_cases, read_weights
 from custom_networks.datalist import distinct_cases
 from scripts.core.datalist import Case, Datalist, image_stem, safe_name, write_datalist
+from scripts.core.files import locked
 from scripts.experiments.training.bundle_run import run_bundle
 from scripts.experiments.training.crossval import (
     Checkpoint,
@@ -26,7 +27,6 @@ from scripts.experiments.training.crossval import (
     with_files,
 )
 from scripts.experiments.training.fold import Fold
-from scripts.experiments.training.lock import locked
 
 
 def organ_masks(

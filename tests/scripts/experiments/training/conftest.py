@@ -52,7 +52,7 @@ class Runs:
         """Folds that were trained, in order."""
         return [more["fold"] for configs, more in self.calls if set(configs).isdisjoint(NOT_TRAINING)]
 
-    def __call__(self, bundle, configs, overrides, processes=1, log=None, held=()):
+    def __call__(self, bundle, configs, overrides, processes=1, log=None):
         self.calls.append((list(configs), dict(overrides)))
         if "configs/inference.json" in configs:
             folds = [int(torch.load(file)["fold"]) for file in overrides["fold_weights"]]

@@ -7,6 +7,7 @@ import torch
 
 from custom_networks import CaseError
 from scripts.experiments.training import fold as module
+from scripts.experiments.training import inputs as inputs_module
 from scripts.experiments.training.crossval import crossval
 from scripts.experiments.training.fold import RECORD
 
@@ -44,13 +45,13 @@ def test_a_training_without_its_end_is_not_finished(train, monkeypatch, runs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"overrides": {"learning_rate": 0.5}}, r"settings: learning_rate is 0\.5, was 0\.0001;"),
-        ({"configs": "small.json"}, "settings: .*is .*, was "),
+        ({"overrides": {"learning_rate": 0.5}}, r"\(setting learning_rate was 0\.0001, is 0\.5\);"),
+        ({"configs": "small.json"}, "\\(setting .* was .*, is "),
     ],
 )
 def test_other_settings_are_refused_or_trained_anew(train, runs, change, message):
     train()
-    with pytest.raises(CaseError, match=f"fold0: it was made from other {message}.*--retrain True"):
+    with pytest.raises(CaseError, match=f"fold0: it was made from other inputs {message}.*--retrain True"):
         train(**change)
     assert runs.trained == [0]
     train(**change, retrain=True)
@@ -62,7 +63,7 @@ def test_other_settings_are_refused_or_trained_anew(train, runs, change, message
 def test_another_split_is_refused(train, runs, edit):
     train()
     edit(lambda content: content["training"][0].update(fold=1) or content["training"][6].update(fold=1))
-    with pytest.raises(CaseError, match=r"cases: case 0 \(training\) is new"):
+    with pytest.raises(CaseError, match="case case 0 is other than it was; case case 6 is other than it was"):
         train()
 
 
@@ -70,7 +71,7 @@ def test_an_edited_label_is_refused(train, runs, datalist):
     train()
     label = datalist.parent / "labels/p.1.nii.gz"
     label.write_bytes((datalist.parent / "labels/p.2.nii.gz").read_bytes())
-    with pytest.raises(CaseError, match=r"cases: case 1 \(training\) has another label"):
+    with pytest.raises(CaseError, match="case case 1 is other than it was"):
         train()
 
 
@@ -78,18 +79,18 @@ def test_an_unfinished_training_is_bound_too(train, runs):
     runs.killed_at = 0
     with pytest.raises(KeyboardInterrupt):
         train()
-    with pytest.raises(CaseError, match="seed is 1, was 0"):
+    with pytest.raises(CaseError, match="setting seed was 0, is 1"):
         train(overrides={"seed": 1})
 
 
 def test_other_code_is_refused_or_taken_over_as_said(train, runs, monkeypatch, capsys):
     train()
-    monkeypatch.setattr(module, "code_inputs", lambda: {"torch": "9.9"})
-    with pytest.raises(CaseError, match=r"code: .*torch is"):
+    monkeypatch.setattr(inputs_module.importlib.metadata, "version", lambda name: "9.9")
+    with pytest.raises(CaseError, match="code torch is other than it was"):
         train()
     train(other_code=True)
     assert runs.trained == [0]
-    assert 'made by other code (monai is gone, custom_networks is gone, torch is "9.9"' in capsys.readouterr().out
+    assert "made by other code (code torch is other than it was; code monai is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("harm", ["half", "gone", "other"])
