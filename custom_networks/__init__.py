@@ -41,8 +41,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
     from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
     from custom_networks.resume import ResumeTraining
-    from custom_networks.settings import check_settings, read_settings
+    from custom_networks.settings import check_part, check_settings, read_settings
     from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
+    from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
     from custom_networks.volumes import read_label, read_volume
@@ -105,6 +106,7 @@ _HOME = {
     "RecordTrainingCases": "provenance",
     "check_evaluation": "provenance",
     "check_unseen_cases": "provenance",
+    "check_part": "settings",
     "check_settings": "settings",
     "read_settings": "settings",
     "TakeOrgand": "transforms.organ",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from custom_networks.errors import CaseError
 
 NAME = "settings"
-MEANT = "leave the option out, or pass --force_settings True if it is meant"
+MEANT = "leave the option out, train into another --ckpt_dir, or pass --force_settings True if it is meant"
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_settings(weights: str | Path | Sequence[str | Path] | None) -> dict[str
     if weights is None:
         return {}
     if isinstance(weights, (str, Path)):
-        return _decoded(_buffer(Path(weights)), str(weights))
+        return decoded(_buffer(Path(weights)), str(weights))
     found = [read_settings(path) for path in weights]
     for path, other in zip(weights, found, strict=True):
         if other != found[0]:
@@ -94,6 +94,26 @@ def check_settings(settings: Mapping[str, Any], force: bool = False, /, **used: 
     return plain
 
 
+def check_part(weights: str | Path, settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse weights of a part of a network that were trained at other settings than the whole.
+
+    Args:
+        weights: file of the part, the organ network of two stages for instance.
+        settings: of the whole, from `check_settings`.
+        names: of the settings that both share: spacing, orientation, intensities.
+
+    Raises:
+        CaseError: they differ.
+    """
+    theirs = read_settings(weights)
+    differing = [name for name in names if name in theirs and theirs[name] != settings[name]]
+    if differing:
+        values = "; ".join(f"{name} {_short(theirs[name])}, not {_short(settings[name])}" for name in differing)
+        raise CaseError(
+            f"weights {weights}", f"they were trained with {values}", "train both parts with the same values"
+        )
+
+
 def carry_settings(network: nn.Module, settings: Mapping[str, Any] | None) -> None:
     """Make a network hold its settings and refuse weights of others, whatever `strict` its loader passes.
 
@@ -101,6 +121,7 @@ def carry_settings(network: nn.Module, settings: Mapping[str, Any] | None) -> No
         network: the top network of a bundle, complete.
         settings: from `check_settings`; None leaves the network as it is.
     """
+    network._settings_origin = (False, False)  # type: ignore[assignment]
     if settings is None:
         return
     network.register_buffer(NAME, _encoded(settings))
@@ -143,8 +164,8 @@ def _compare(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> 
     if key not in state:
         logger.warning("these weights carry no settings: whether they fit this configuration is not known")
     elif not forced:
-        used = _decoded(own, "the network")
-        check_settings(_decoded(state[key], "weights"), **used)
+        used = decoded(own, "the network")
+        check_settings(decoded(state[key], "weights"), **used)
     state[key] = own
 
 
@@ -164,7 +185,12 @@ def _encoded(settings: Mapping[str, Any]) -> Tensor:
     return torch.tensor(list(text.encode("utf-8")), dtype=torch.uint8)
 
 
-def _decoded(buffer: Tensor | None, where: str) -> dict[str, Any]:
+def decoded(buffer: Tensor | None, where: str = "") -> dict[str, Any]:
+    """Settings out of their buffer; empty for None.
+
+    Raises:
+        CaseError: the buffer is damaged.
+    """
     if buffer is None:
         return {}
     try:

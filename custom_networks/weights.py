@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.errors import CaseError
+from custom_networks.settings import NAME as SETTINGS
+from custom_networks.settings import decoded, read_settings
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -59,7 +61,10 @@ def _fitting(network: nn.Module, path: str | Path, part: str) -> dict[str, torch
     if part and any(name.startswith(prefix) for name in weights):
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     own = network.state_dict()
-    differing = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
+    if SETTINGS not in own:
+        weights.pop(SETTINGS, None)
+    # the settings, which may be of another length, are compared by the network itself
+    differing = [n for n in own if n != SETTINGS and (n not in weights or weights[n].shape != own[n].shape)]
     differing += [n for n in weights if n not in own]
     if differing:
         raise CaseError(
@@ -167,10 +172,12 @@ def load_pretrained(
         LOG.info("no pretrained weights: the network starts from scratch")
         return None
     weights, own = read_weights(path), network.state_dict()
+    _same_orientation(path, own)
     # DDP and torch.compile put their own names in front
     for prefix in ("module.", "_orig_mod."):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     pretraining = any(name.startswith("tokens.") for name in weights)
+    weights = {name: value for name, value in weights.items() if name != SETTINGS}
     report = TransferReport([], {}, {})
     for name, value in weights.items():
         reason = _reason_to_skip(name, value, own, parts, pretraining)
@@ -183,9 +190,18 @@ def load_pretrained(
         else:
             report.loaded.append(name)
     _fill_kept(report, own, parts, path, pretraining)
-    network.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    network.load_state_dict({**own, **{name: weights[name] for name in report.loaded}})
     LOG.info("weights %s: %s", path, report)
     return report
+
+
+def _same_orientation(path: str | Path, own: Mapping[str, Tensor]) -> None:
+    """Weights see the axes in one order; another one would start from features of turned images."""
+    theirs, ours = read_settings(path).get("orientation"), decoded(own.get(SETTINGS)).get("orientation")
+    if theirs and ours and theirs != ours:
+        raise CaseError(
+            f"weights {path}", f"they were trained in orientation {theirs}, not {ours}", f"pass --orientation {theirs}"
+        )
 
 
 def _reason_to_skip(
@@ -217,7 +233,7 @@ def _fill_kept(
     if not any(name.startswith("encoder.") for name in loaded):
         raise _misfit(path, "it holds nothing of this network's encoder")
     for name in own:
-        if name in loaded:
+        if name in loaded or name == SETTINGS:
             continue
         if name in report.skipped:
             report.kept[name] = report.skipped[name]

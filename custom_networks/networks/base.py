@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from monai.data.meta_tensor import MetaTensor
 from torch import nn
 
+from custom_networks.settings import carry_settings, check_scriptable
+
 
 class Network(nn.Module):
-    """A network whose inputs lose MONAI's metadata at its door.
+    """A network whose inputs lose MONAI's metadata at its door, and which holds the settings it is trained with.
 
     `MetaTensor` runs Python for every operation, and `torch.compile` breaks the network into many graphs over it. It
     ends before `forward`, so that a compiled `forward` is one graph.
+
+    Args:
+        settings: from `check_settings`; the `state_dict` then carries them, and weights of others are refused.
     """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        carry_settings(self, settings)
+
+    def __prepare_scriptable__(self) -> Network:
+        """Asked by `torch.jit.script`."""
+        check_scriptable(self)
+        return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward` of plain tensors."""

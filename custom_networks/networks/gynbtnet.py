@@ -1,6 +1,7 @@
 """GynBTNet: a scalable residual encoder-decoder for large segmentation models, after STU-Net's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,7 @@ class GynBTNet(Network):
         strides: of the five stages after the first, each a number or one per axis. The published STU-Net weights want
             `[2, 2, 2, 2, [2, 1, 1]]`.
         checkpointing: activation checkpointing, less memory for about a third more time.
+        settings: see `Network`.
 
     Raises:
         ValueError: unknown variant or norm, a stride that is neither a number nor three, or more heads than the decoder
@@ -74,8 +76,9 @@ class GynBTNet(Network):
         norm: str = "instance",
         strides: Sequence[Stride] = STRIDES,
         checkpointing: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings)
         if variant not in VARIANTS:
             raise ValueError(f"variant '{variant}' is none of {', '.join(VARIANTS)}")
         first, depth = VARIANTS[variant]

@@ -1,5 +1,8 @@
 """Masked image modelling: a sparse encoder sees some cells, a light dense decoder reconstructs the others."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -110,6 +113,7 @@ class SparseMaskedAutoencoder(Network):
         target: `cell` (each cell normalised by its mean and variance) or `raw`.
         backend: of the encoder, `masked_dense` or `spconv`.
         checkpointing: activation checkpointing of the encoder.
+        settings: see `Network`.
 
     Raises:
         ValueError: an argument is not one of those named.
@@ -126,8 +130,9 @@ class SparseMaskedAutoencoder(Network):
         target: str = "cell",
         backend: str = "masked_dense",
         checkpointing: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings)
         if variant not in VARIANTS:
             raise ValueError(f"variant '{variant}' is none of {', '.join(VARIANTS)}")
         if pretrain_stages not in {5, 6}:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -163,6 +164,7 @@ class PocketNet(Network):
         deep_supervision: number of extra heads, at the levels below full resolution (MIST: 2). They exist in
             training only and add nothing to inference.
         channels_last: compute in PyTorch's channels-last layout, which is faster on most hardware.
+        settings: see `Network`.
 
     Raises:
         ValueError: an argument does not fit the others.
@@ -182,8 +184,9 @@ class PocketNet(Network):
         strides: Sequence[int | Sequence[int]] | None = None,
         deep_supervision: int = 0,
         channels_last: bool = True,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings)
         if block not in BLOCKS:
             raise ValueError(f"block is {block!r}; choose one of {', '.join(BLOCKS)}.")
         widths = [features] * levels if isinstance(features, int) else list(features)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -26,10 +29,18 @@ class TwoStagePocketNet(Network):
         tumor: network with `image_channels + 1` inputs and 2 outputs (background, tumour).
         image_channels: channels of the image.
         train_organ: False freezes the organ network, norm statistics included.
+        settings: see `Network`.
     """
 
-    def __init__(self, organ: nn.Module, tumor: nn.Module, image_channels: int = 1, train_organ: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        organ: nn.Module,
+        tumor: nn.Module,
+        image_channels: int = 1,
+        train_organ: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(settings)
         self.organ = organ
         self.tumor = tumor
         self.image_channels = image_channels
