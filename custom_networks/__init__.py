@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.resume import ResumeTraining
     from custom_networks.settings import check_part, check_settings, read_settings
     from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
-    from custom_networks.transforms.mapped import LoadMappedCropd, LoadMappedd, deterministic_part, mapped_transforms
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
     from custom_networks.volumes import read_label, read_volume

@@ -24,6 +24,7 @@ from custom_networks import CaseError
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 BUNDLES = ("organ_pocketnet", "tumor_pocketnet")
+SIZE = ("spacing", "patch_size")
 TINY: dict[str, Any] = {
     "spacing": [4.0, 4.0, 5.0],
     "patch_size": [16, 16, 8],
@@ -469,7 +470,7 @@ def test_what_the_zoo_checks(trained, tmp_path, name):
             )
         meta = json.loads(Path("configs/metadata.json").read_text())
         assert meta["version"] in meta["changelog"]
-        tiny = {k: TINY[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")}
+        tiny = {k: TINY[k] for k in (*SIZE, "kernel_sizes", "strides", "features", "deep_supervision")}
         verify_net_in_out(
             net_id="network_def", meta_file="configs/metadata.json", config_file="configs/inference.json", **tiny
         )
