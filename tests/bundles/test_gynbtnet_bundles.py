@@ -247,7 +247,7 @@ def test_overrides_name_what_exists(stage: str) -> None:
         "folds",
         "folds_dir",
         "fold_weights",
-        "fold_network",
+        "ensemble",
         "train#dataloader#sampler",
         "validate#dataloader#sampler",
     }
@@ -353,7 +353,7 @@ def test_intensities_decide_where_the_label_is(trained: dict[str, Path], tmp_pat
 def test_zoo_checks(stage: str, trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bundle(stage))
     meta, inference = "configs/metadata.json", "configs/inference.json"
-    small: dict[str, Any] = {"variant": "small"}
+    small: dict[str, Any] = {**SIZE, "variant": "small"}
     if stage == "gynbtnet_pretrain":
         small["decoder_width"] = 64
     verify_net_in_out("network_def", meta_file=meta, config_file=inference, device="cpu", n=2, **small)
