@@ -14,7 +14,6 @@ import torch
 
 from custom_networks import CaseError, read_datalist
 from custom_networks.networks.sparse import random_cells, upsample_cells
-from scripts.experiments.evidence import three_stages as module
 from scripts.experiments.evidence.ct_samples import (
     openkbp_parts,
     samples_folder,
@@ -176,11 +175,6 @@ class Trainings:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     made = Trainings()
     monkeypatch.setattr(fold, "run_bundle", made)
-
-    def prepared(bundle: str, datalist: str, output: str, **_more: object) -> None:
-        (Path(output) / "mapped.json").write_text("{}")
-
-    monkeypatch.setattr(module, "preprocess", prepared)
     return made
 
 
