@@ -208,8 +208,8 @@ def test_what_only_a_gpu_would_run(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert asked.get_parsed_content("amp") is False
     assert asked.get_parsed_content("amp_dtype") == torch.bfloat16
     assert asked.get_parsed_content("train#dataloader#pin_memory") is False
-    if "memory_format" in asked.get():
-        assert asked.get_parsed_content("memory_format") == torch.contiguous_format
+    layouts = {torch.channels_last_3d, torch.contiguous_format}
+    assert {parser.get_parsed_content("memory_format") for parser in (alone, asked)} <= layouts
     inference = ConfigParser()
     inference.read_config(str(REPO / "bundles" / name / "configs/inference.json"))
     assert inference.get_parsed_content("amp") is True
