@@ -33,6 +33,7 @@ VERBS = {
     "check": ("scripts.data.check.check", "Check every case of a datalist; table, CSV and contact sheet."),
     "split": ("scripts.data.split.split", "Write patient-grouped folds and a held-out set into a datalist."),
     "plan": ("scripts.data.plan.plan", "Measure a data set and write plan.json, an override for a bundle."),
+    "fits": ("scripts.data.plan.fits", "Say what of a bundle fits a GPU's memory, without a GPU."),
     "preprocess": (
         "scripts.data.preprocess.preprocess",
         "Run a bundle's deterministic transforms once, to memory-mapped arrays.",
@@ -57,7 +58,7 @@ VERBS = {
     ),
     "benchmark": (
         "scripts.benchmarks.benchmark",
-        "networks|pretraining|loading|preprocessing: side by side with peers.",
+        "networks|gpu|pretraining|loading|preprocessing: side by side with peers.",
     ),
 }
 

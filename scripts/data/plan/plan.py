@@ -120,13 +120,21 @@ def read_train_config(bundle: str | Path) -> dict[str, Any]:
     Raises:
         CaseError: it is missing or not JSON.
     """
-    path = Path(bundle) / "configs" / "train.json"
+    return read_config(Path(bundle) / "configs" / "train.json", f"bundle {bundle}", "pass a bundle's folder")
+
+
+def read_config(path: Path, name: str, remedy: str) -> dict[str, Any]:
+    """A configuration.
+
+    Raises:
+        CaseError: it is missing or not JSON; with that name and remedy.
+    """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise CaseError(f"bundle {bundle}", f"{path} cannot be read ({error})", "pass a bundle's folder") from error
+        raise CaseError(name, f"{path} cannot be read ({error})", remedy) from error
     if not isinstance(config, dict):
-        raise CaseError(f"bundle {bundle}", f"{path} is not a configuration", "pass a bundle's folder")
+        raise CaseError(name, f"{path} is not a configuration", remedy)
     return config
 
 
@@ -186,7 +194,7 @@ def choose(
             )
         least = 2 if fits(size, 2) else 1
         batch, why = batch_size(size, int(sizes.prod(axis=1).sum()), lambda n: fits(size, n), len(sizes), least)
-        choices["batch_size"] = (batch, f"{why}; estimated for {memory_gb:g} GiB in fp32")
+        choices["batch_size"] = (batch, f"{why}; estimated for {memory_gb:g} GiB in bf16")
     choices |= _intensity(config, measured, content.modality, intensity)
     if content.labels:
         values = sorted(content.labels)
@@ -215,24 +223,20 @@ def _multiple(strides: Any) -> list[int]:
 def _memory(
     config: dict[str, Any], choices: Choices, multiple: list[int], memory_gb: float | None
 ) -> Callable[[Sequence[int], int], bool]:
-    """Whether a batch of patches fits: the bundle's own network, measured without being run."""
-    from monai.bundle import ConfigParser
+    """Whether a batch of patches fits, margin included: the bundle's own training step, traced without memory.
 
-    from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel
+    The peak grows with the voxels, so two batches of the bundle's patch, rounded to what the strides can halve, tell all.
+    """
+    from scripts.data.plan.memory import Step, needed
 
-    # of two stages the second is the one that is trained
-    part = "network_def#tumor" if "tumor" in config["network_def"] else "network_def"
-    parser = ConfigParser({**config, **{key: value for key, (value, _) in choices.items()}})
-    if "out_channels" not in parser[part]:
-        raise CaseError(
-            "plan --memory_gb", f"the memory of {parser[part]['_target_']} cannot be estimated", "leave --memory_gb out"
-        )
-    network = parser.get_parsed_content(part)
-    inputs, outputs = (int(parser.get_parsed_content(f"{part}#{key}")) for key in ("in_channels", "out_channels"))
-    fixed = fixed_bytes(network)
-    each = step_bytes_per_voxel(network, inputs, outputs, [4 * m for m in multiple])
+    chosen = {**config, **{key: value for key, (value, _) in choices.items()}}
+    size = [max(int(n) // m, 4) * m for n, m in zip(config["patch_size"], multiple, strict=True)]
     budget = float(memory_gb or 0) * 2**30
-    return lambda patch, batch: fixed + batch * float(np.prod(patch)) * each <= budget
+    step = Step(chosen, size, "bf16", budget)
+    one, two = step.training_peak(1), step.training_peak(2)
+    each = (two - one) / float(np.prod(size))
+    fixed = one - each * float(np.prod(size))
+    return lambda patch, batch: needed(fixed + batch * float(np.prod(patch)) * each) <= budget
 
 
 def _intensity(config: dict[str, Any], measured: dict[str, Any], modality: str, rule: str) -> Choices:

@@ -21,7 +21,6 @@ from scripts.core.datalist import Datalist
 from scripts.core.statistics import KnownStatistics
 from scripts.data.phantom.phantom import phantom
 from scripts.data.plan.fingerprint import fingerprint
-from scripts.data.plan.memory import fixed_bytes, step_bytes_per_voxel, stored_bytes
 from scripts.data.plan.plan import choose, plan, read_train_config
 
 ROOT = Path(__file__).parents[4]
@@ -103,21 +102,10 @@ def test_bundles_reorient_to_lps() -> None:
     assert read_train_config(BUNDLE)["orientation"] == "LPS"
 
 
-def test_memory_estimate_follows_the_network() -> None:
-    from torch import nn
-
-    # ReLU keeps its result, the second convolution needs the same tensor: 8 channels x 4 bytes, and the input 4 bytes
-    network = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 2, 1))
-    assert stored_bytes(network, (1, 1, 16, 16, 16)) == 16**3 * (4 + 8 * 4)
-    network = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 2, 1))
-    assert fixed_bytes(network) == 16 * (8 * 27 + 8 + 16 + 2)
-    assert step_bytes_per_voxel(network, 1, 2, (16, 16, 16)) == pytest.approx(1.6 * (36 + 40))
-
-
 def test_memory_budget_sets_patch_and_batch(tmp_path: Path) -> None:
     path = cohort(tmp_path, [((160, 160, 40), (0.5, 0.5, 5.0)) for _ in range(4)])
     options = {"datalist": str(path), "bundle": str(BUNDLE), "patch": "nnunet", "anisotropic": True}
-    small = plan_of(tmp_path, memory_gb=0.5, **options)
+    small = plan_of(tmp_path, memory_gb=1, **options)
     large = plan_of(tmp_path, memory_gb=8, **options)
     assert np.prod(small["patch_size"]) < np.prod(large["patch_size"])
     assert large["patch_size"] == [160, 160, 40]
@@ -128,7 +116,7 @@ def test_memory_budget_sets_patch_and_batch(tmp_path: Path) -> None:
 def test_memory_budget_of_two_stages_is_that_of_the_trained_one(tmp_path: Path) -> None:
     path = cohort(tmp_path, [((64, 64, 16), (0.5, 0.5, 5.0)) for _ in range(4)])
     organ, tumor = (
-        plan_of(tmp_path, datalist=str(path), bundle=str(BUNDLE.parent / name), patch="nnunet", memory_gb=0.2)
+        plan_of(tmp_path, datalist=str(path), bundle=str(BUNDLE.parent / name), patch="nnunet", memory_gb=0.9)
         for name in ("organ_pocketnet", "tumor_pocketnet")
     )
     assert tumor["patch_size"] == organ["patch_size"]
@@ -148,7 +136,6 @@ def plan_of(folder: Path, **options: Any) -> dict[str, Any]:
         ({"memory_gb": 0.001}, "not even one patch"),
         ({"intensity": "foreground"}, "has no id intensity_range"),
         ({"bundle": "nowhere"}, "pass a bundle's folder"),
-        ({"bundle": str(BUNDLE.parent / "gynbtnet_pretrain"), "memory_gb": 8}, "cannot be estimated"),
     ],
 )
 def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: str) -> None:

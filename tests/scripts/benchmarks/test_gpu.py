@@ -1,0 +1,51 @@
+"""The logic of `benchmark gpu` on a CPU, at a small size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from custom_networks.errors import CaseError
+from scripts.benchmarks import gpu as module
+from scripts.benchmarks.gpu import gpu, sum_over_ranks, table
+
+
+def test_figures_of_a_pocketnet_and_of_the_autoencoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "sum_over_ranks", lambda device: {"ranks": 1, "backend": "none", "right": True})
+    names = ["organ_pocketnet", "gynbtnet_pretrain"]
+    assert gpu(device="cpu", only=",".join(names), repeats=2, roofline=0.1, output=str(tmp_path / "gpu.json")) == 0
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert list(result["bundles"]) == names
+    for row in result["bundles"].values():
+        assert len(row["seconds"]) == 2
+        assert row["tflop"] > 0
+        assert row["predicted_gib"] > 0
+        # clipped in true units: the scaler changes neither the norm nor where the step ends
+        assert row["clipping"]["norm"] == pytest.approx(row["clipping"]["norm_with_scaler"], rel=0.05)
+        assert row["clipping"]["norm"] > module.CLIP
+        assert row["clipping"]["distance_in_rates"] < 0.05
+    printed = capsys.readouterr().out
+    assert "| organ_pocketnet | 1 | 32 x 32 x 16 |" in printed
+    assert "sum over 1 ranks (none): right" in printed
+
+
+def test_ranks_add_up() -> None:
+    assert sum_over_ranks("cpu") == {"ranks": 2, "backend": "gloo", "right": True}
+
+
+def test_a_bundle_that_does_not_fit_is_a_row() -> None:
+    ranks = {"ranks": 4, "backend": "nccl", "right": False}
+    text = table({"machine": {}, "bundles": {"organ_pocketnet": {"error": "out of memory"}}, "ranks": ranks})
+    assert "| organ_pocketnet | out of memory |" in text
+    assert text.endswith("sum over 4 ranks (nccl): WRONG")
+
+
+@pytest.mark.parametrize("options", [{"device": "tpu"}, {"only": "organ"}, {"device": "cuda"}])
+def test_refusals(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CaseError, match=r"unknown|no GPU"):
+        gpu(**options)  # type: ignore[arg-type]
