@@ -24,7 +24,6 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = ("organ_pocketnet", "tumor_pocketnet", "gynbtnet_pretrain", "gynbtnet_finetune", "gynbtnet_brachytherapy")
 # for the logic on a CPU; on a GPU every bundle has its own size
 SMALL = {"patch_size": [32, 32, 16], "features": 4, "variant": "tiny", "decoder_width": 16, "num_classes": 6}
-CLIP = 1e-3
 
 
 def gpu(
@@ -37,9 +36,9 @@ def gpu(
 ) -> int:
     """Measure every bundle's training step at the paper's size on this machine's GPUs.
 
-    Per bundle: seconds of a step in bf16, its share of the roofline, peak of allocated memory against the prediction of
-    `fits`, and how far a step with a gradient scaler and clipping ends from one without scaler. Then sparse against
-    masked dense convolutions, and a sum over all GPUs. Waiting for data is `benchmark loading`'s, which needs data.
+    Per bundle: seconds of a step in bf16, its share of the roofline, and peak of allocated memory against the prediction
+    of `fits`. Then sparse against masked dense convolutions, and a sum over all GPUs. Waiting for data is `benchmark
+    loading`'s, which needs data.
 
     Args:
         device: `cuda`; `cpu` runs the same at a small size, to try the command.
@@ -125,7 +124,6 @@ def measure(name: str, device: str, repeats: int, roofline: float) -> dict[str, 
         "roofline": flops / 1e12 / median / roofline,
         "peak_gib": peak / 2**30,
         "predicted_gib": step.training_peak(batch) / 2**30,
-        "clipping": clipping(step, device),
     }
 
 
@@ -142,41 +140,15 @@ def _bytes(made: Made) -> int:
     return sum(t.nbytes for t in tensors)
 
 
-def one_step(made: Made, device: str, scaler: torch.amp.GradScaler | None = None, clip: float = 12.0) -> float:
-    """A training step in bf16; with a scaler, gradients are unscaled before they are clipped.
-
-    Returns:
-        The gradient's norm that clipping saw.
-    """
+def one_step(made: Made, device: str) -> None:
+    """A training step in bf16."""
     made.network.train()
     with torch.autocast(device, dtype=torch.bfloat16):
         value = made.loss(made.network(made.image), made.target)
-    (value if scaler is None else scaler.scale(value)).backward()
-    if scaler is not None:
-        scaler.unscale_(made.optimizer)
-    norm = nn.utils.clip_grad_norm_(made.network.parameters(), clip)
-    if scaler is None:
-        made.optimizer.step()
-    else:
-        scaler.step(made.optimizer)
-        scaler.update()
+    value.backward()
+    nn.utils.clip_grad_norm_(made.network.parameters(), 12.0)
+    made.optimizer.step()
     made.optimizer.zero_grad(set_to_none=True)
-    return float(norm)
-
-
-def clipping(step: Step, device: str) -> dict[str, float]:
-    """Two equal steps from equal weights, one with a scale of 65536: norms that clipping saw, and the weights' distance."""
-    norms, weights = [], []
-    for scaler in (None, torch.amp.GradScaler(device, init_scale=65536.0)):
-        torch.manual_seed(0)
-        made = on_device(step.make(1), device)
-        torch.manual_seed(1)
-        norms.append(one_step(made, device, scaler, CLIP))
-        weights.append(torch.cat([p.detach().flatten() for p in made.network.parameters()]))
-        start = made.optimizer.param_groups[0]["lr"]
-    # Adam's first step moves every weight by the rate: distances are told in rates
-    distance = float((weights[0] - weights[1]).abs().mean() / start)
-    return {"norm": norms[0], "norm_with_scaler": norms[1], "distance_in_rates": distance}
 
 
 def sum_over_ranks(device: str) -> dict[str, Any]:
@@ -202,12 +174,12 @@ def _rank(rank: int, ranks: int, backend: str, folder: str) -> None:
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
-        "| bundle | batch | patch | step (s) | TFLOP | of roofline | peak GiB | predicted | distance with scaler |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| bundle | batch | patch | step (s) | TFLOP | of roofline | peak GiB | predicted |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in result["bundles"].items():
         if "error" in row:
-            lines.append(f"| {name} | {row['error']} | | | | | | | |")
+            lines.append(f"| {name} | {row['error']} | | | | | | |")
             continue
         cells = [
             name,
@@ -218,7 +190,6 @@ def table(result: dict[str, Any]) -> str:
             f"{row['roofline']:.0%}",
             f"{row['peak_gib']:.2f}",
             f"{row['predicted_gib']:.2f}",
-            f"{row['clipping']['distance_in_rates']:.2g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     ranks = result["ranks"]

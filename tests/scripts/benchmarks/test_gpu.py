@@ -12,11 +12,11 @@ from scripts.benchmarks import gpu as module
 from scripts.benchmarks.gpu import gpu, sum_over_ranks, table
 
 
-def test_figures_of_a_pocketnet_and_of_the_autoencoder(
+def test_figures_of_a_pocketnet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "sum_over_ranks", lambda device: {"ranks": 1, "backend": "none", "right": True})
-    names = ["organ_pocketnet", "gynbtnet_pretrain"]
+    names = ["organ_pocketnet"]
     assert gpu(device="cpu", only=",".join(names), repeats=2, roofline=0.1, output=str(tmp_path / "gpu.json")) == 0
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert list(result["bundles"]) == names
@@ -24,10 +24,6 @@ def test_figures_of_a_pocketnet_and_of_the_autoencoder(
         assert len(row["seconds"]) == 2
         assert row["tflop"] > 0
         assert row["predicted_gib"] > 0
-        # clipped in true units: the scaler changes neither the norm nor where the step ends
-        assert row["clipping"]["norm"] == pytest.approx(row["clipping"]["norm_with_scaler"], rel=0.05)
-        assert row["clipping"]["norm"] > module.CLIP
-        assert row["clipping"]["distance_in_rates"] < 0.05
     printed = capsys.readouterr().out
     assert "| organ_pocketnet | 1 | 32 x 32 x 16 |" in printed
     assert "sum over 1 ranks (none): right" in printed
