@@ -42,8 +42,8 @@ def report_case_errors() -> None:
     Raises:
         CaseError: an option of the command line is misspelt, see `check_command_line`.
     """
-    from custom_networks.errors import check_command_line
-
+    # MLflow, where it is asked for, would look up its telemetry host
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     if os.environ.get("MONAI_DEBUG", "").lower() in {"", "0", "false"} and sys.excepthook is not _short:
         global _previous
         _previous, sys.excepthook = sys.excepthook, _short

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from custom_networks import CaseError
-from custom_networks.errors import check_command_line
+from custom_networks.errors import check_command_line, report_case_errors
 
 BUNDLE = Path(__file__).parents[2] / "bundles/organ_pocketnet"
 RUN = ["run", "--config_file", "['configs/train.json','configs/small.json']"]
@@ -68,3 +68,12 @@ def test_a_bundle_says_so_before_anything_else() -> None:
     )
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith("error: option --epohcs: no such id in ")
+
+
+def test_mlflow_is_told_to_send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    report_case_errors()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == os.environ["DO_NOT_TRACK"] == "true"
