@@ -57,7 +57,7 @@ def _weights(bundle: Path, seed: int, image: np.ndarray) -> dict[str, torch.Tens
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory, blob: np.ndarray) -> Path:
     """The shipped bundle with smaller numbers, models/model.pt, and five folds beside it."""
-    source = Path(__file__).parents[4] / "bundles/tumor_pocketnet"
+    source = Path(__file__).parents[3] / "bundles/tumor_pocketnet"
     folder = tmp_path_factory.mktemp("bundles") / "tumor_pocketnet"
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("models", "output", "eval"))
     file = folder / "configs/inference.json"
