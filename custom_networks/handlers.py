@@ -15,6 +15,7 @@ from monai.handlers import CheckpointSaver, ValidationHandler
 from custom_networks.checkpoints import BackgroundWriter, process_rank
 from custom_networks.engines import TrainingEvents
 from custom_networks.errors import CaseError
+from custom_networks.settings import write_settings
 
 
 class StopAtNaN:
@@ -110,6 +111,7 @@ class _WholeFile(BaseSaveHandler):
     def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
         if process_rank() == 0:
             self.writer.write(self.path, checkpoint)
+            write_settings(self.path, checkpoint)
 
     def remove(self, filename: str) -> None:
         """Nothing: the next one replaces it."""

@@ -23,6 +23,7 @@ from custom_networks.datalist import case_name
 from custom_networks.engines import TrainingEvents
 from custom_networks.errors import CaseError
 from custom_networks.handlers import BestModelSaver
+from custom_networks.settings import write_settings
 from custom_networks.weights import read_weights
 
 logger = logging.getLogger(__name__)
@@ -245,8 +246,10 @@ class ResumeTraining:
         if self.saver is not None and not self.saver.saved:
             logger.warning("nothing was validated: %s holds the weights of the last epoch", self.saver.path)
             self.writer.write(self.saver.path, network.state_dict())
+            write_settings(self.saver.path, network.state_dict())
         if self.final is not None:
             self.writer.write(self.final, network.state_dict())
+            write_settings(self.final, network.state_dict())
 
     def _release(self, engine: Engine) -> None:
         try:

@@ -6,9 +6,12 @@ that every client reads. A second file beside the weights could not be replaced 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import platform
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +170,39 @@ def _compare(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> 
         used = decoded(own, "the network")
         check_settings(decoded(state[key], "weights"), **used)
     state[key] = own
+
+
+def write_settings(weights: str | Path, state: Mapping[str, Any], **more: Any) -> None:
+    """A copy to read beside the weights: `model.json` of `model.pt`. No configuration reads it, nothing compares it.
+
+    Args:
+        weights: the file of weights, written or about to be.
+        state: what it holds; nothing is written for weights without settings.
+        more: further plain entries.
+
+    Raises:
+        CaseError: it cannot be written.
+    """
+    if NAME not in state:
+        return
+    file = Path(weights).with_suffix(".json")
+    unfinished = file.with_name(f"{file.name}.tmp")
+    content = {"settings": decoded(state[NAME], str(weights)), "versions": _versions(), **more}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        raise CaseError(f"file {file}", f"it cannot be written ({error})", "choose another folder") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("custom-networks", "monai", "torch", "numpy"):
+        # a vendored copy has no version of its own
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _buffer(path: Path) -> Tensor | None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run, verify_metadata, verify_net_in_out
 
-from custom_networks import CaseError
+from custom_networks import CaseError, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
@@ -123,7 +123,12 @@ def test_model_is_a_flat_state_dict_and_resume_state_is_apart(trained, name):
     assert {k.split(".")[0] for k in weights} >= (
         {"organ", "tumor"} if name == "tumor_pocketnet" else {"encoder", "head"}
     )
-    assert sorted(f.name for f in (trained[name] / "models").iterdir()) == ["model.pt", "training_cases.json"]
+    files = sorted(f.name for f in (trained[name] / "models").iterdir())
+    assert files == ["model.json", "model.pt", "training_cases.json"]
+    for file in ("models/model", "out/final"):
+        told = json.loads((trained[name] / f"{file}.json").read_text())
+        assert told["settings"] == read_settings(trained[name] / f"{file}.pt")
+        assert told["versions"]["torch"]
     assert torch.load(trained[name] / "out/resume.pt", weights_only=True)["epoch"] == 2
 
 
