@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
-    from custom_networks.data import check_case, check_cases, check_ranks, check_switches
+    from custom_networks.data import check_case, check_cases, check_ranks
     from custom_networks.datalist import (
         Case,
         Datalist,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.norms import convert_sync_batchnorm
     from custom_networks.networks.pocketnet import PocketNet
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
+    from custom_networks.options import check_options
     from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
     from custom_networks.resume import ResumeTraining
     from custom_networks.settings import check_part, check_settings, read_settings
@@ -56,7 +57,6 @@ _HOME = {
     "check_case": "data",
     "check_cases": "data",
     "check_ranks": "data",
-    "check_switches": "data",
     "distinct_cases": "datalist",
     "fold_split": "datalist",
     "inference_cases": "datalist",
@@ -87,6 +87,7 @@ _HOME = {
     "surface_metrics": "metrics",
     "read_label": "volumes",
     "read_volume": "volumes",
+    "check_options": "options",
     "check_weights": "weights",
     "load_ensemble": "weights",
     "load_pretrained": "weights",

@@ -261,19 +261,3 @@ def check_ranks(ranks: int, **parts: Sequence[Mapping[str, Any]]) -> None:
                 f"{len(cases)} cannot be shared among {ranks} processes",
                 "start fewer with --nproc_per_node",
             )
-
-
-def check_switches(**switches: Any) -> None:
-    """Refuse a switch that the command line has made a word: `--resume false` gives 'false', which Python takes as true.
-
-    Args:
-        switches: value by name of the option.
-
-    Raises:
-        CaseError: a value is not True or False.
-    """
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise CaseError(
-                f"option --{name}", f"{value!r} is neither True nor False", "write it with a capital letter"
-            )

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from custom_networks.data import check_switches
 from custom_networks.datalist import case_name
 from custom_networks.errors import CaseError
+from custom_networks.options import check_options
 
 RECORD = "training_cases.json"
 SECTIONS = ("validation", "testing")
@@ -103,7 +103,7 @@ def check_evaluation(
     Raises:
         CaseError: another section, no case, or see `check_unseen_cases`.
     """
-    check_switches(allow_training_cases=allow_training_cases)
+    check_options(allow_training_cases=allow_training_cases)
     if section not in SECTIONS:
         raise CaseError("option --section", f"{section!r} is no section", f"pass one of {', '.join(SECTIONS)}")
     if not cases:

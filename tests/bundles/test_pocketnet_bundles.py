@@ -559,7 +559,7 @@ def test_the_last_line_of_a_failed_run_is_the_sentence(data):
         text=True,
         check=False,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: fold 9: it has no validation cases")
     assert "Traceback" not in done.stderr
 

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks import CaseError, check_case, check_cases, check_switches, data
+from custom_networks import CaseError, check_case, check_cases, data
 
 AFFINE = np.diag([-1.0, -1.0, 4.0, 1.0])
 
@@ -136,12 +136,6 @@ def test_no_cases_and_cases_without_a_label_are_refused(case, enabled):
     assert check_cases([plain], enabled=enabled) == []
     with pytest.raises(CaseError, match=r"p002: image .* has no label"):
         check_cases([case, plain], labels=[0, 1, 2], enabled=enabled)
-
-
-def test_a_switch_that_is_a_word_is_refused():
-    check_switches(resume=True, amp=False)
-    with pytest.raises(CaseError, match="option --resume: 'false' is neither True nor False; write it with a capital"):
-        check_switches(amp=True, resume="false")
 
 
 def test_good_cases_are_read_once(case, tmp_path, monkeypatch):
