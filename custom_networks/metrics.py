@@ -65,7 +65,7 @@ def surface_metrics(
         raise ValueError(f"spacing {tuple(steps)} mm does not fit an array of shape {tuple(p.shape)}")
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance must be a distance in mm, got {tolerance}")
-    result = {name: float(value) for name, value in _counted(p[None], g[None]).items()}
+    result = {name: float(value) for name, value in _counted(*_voxels(p[None], g[None])).items()}
     both = bool(p.any()) and bool(g.any())
     result |= {"nsd": result["dsc"], "hd95": math.nan, "asd": math.nan}
     if both and set(DISTANCES) & set(metrics):
@@ -80,13 +80,32 @@ def surface_metrics(
     return {name: result[name] for name in METRICS if name in metrics}
 
 
-def _counted(pred: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
-    """DSC, misses and false positives of boolean masks (C, D, H, W), each (C,) in float64."""
+Counts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _voxels(pred: torch.Tensor, label: torch.Tensor) -> Counts:
+    """Voxels of prediction, truth and both, each (C,), from boolean masks (C, D, H, W)."""
     axes = tuple(range(1, pred.ndim))
-    n_pred, n_label, common = (mask.sum(dim=axes).double() for mask in (pred, label, pred & label))
+    return pred.sum(dim=axes), label.sum(dim=axes), (pred & label).sum(dim=axes)
+
+
+def _voxels_of_maps(pred: torch.Tensor, label: torch.Tensor, num_classes: int) -> Counts:
+    """The same from label maps in one pass over each, whatever the number of classes."""
+    maps = [m.long() if m.is_floating_point() else m for m in (pred, label)]
+    n_pred, n_label, common = (
+        torch.bincount(m.flatten(), minlength=num_classes) for m in (*maps, maps[1][maps[0] == maps[1]])
+    )
+    largest = max(len(n_pred), len(n_label)) - 1
+    if largest >= num_classes:
+        raise ValueError(f"SurfaceMetric: a label map has the value {largest}, num_classes is {num_classes}")
+    return n_pred, n_label, common
+
+
+def _counted(n_pred: torch.Tensor, n_label: torch.Tensor, common: torch.Tensor) -> dict[str, torch.Tensor]:
+    """DSC, misses and false positives from numbers of voxels (C,), each (C,) in float64."""
     return {
         # 0 / 0 is NaN: a class that neither has is not scored
-        "dsc": 2 * common / (n_pred + n_label),
+        "dsc": 2 * common.double() / (n_pred + n_label),
         "missed": ((n_label > 0) & (n_pred == 0)).double(),
         "false_positive": ((n_label == 0) & (n_pred > 0)).double(),
     }
@@ -126,7 +145,9 @@ class SurfaceMetric(CumulativeIterationMetric):
 
     Args:
         metric: `dsc`, `nsd` (0 to 1), `hd95`, `asd` (mm), or `missed`, `false_positive` (1 or 0 per case and class).
-        include_background: whether channel 0 counts; always counted where it is the only channel.
+        include_background: whether channel 0 counts; always counted where it is the only channel of one-hot masks.
+        num_classes: of label maps (1, D, H, W), background included; None for one-hot masks. Counts then take one pass
+            over the voxels however many classes there are.
         missed: what a missed class, or one found where there is none, contributes to hd95 and asd: `diagonal`, the
             diagonal of the image in mm, which no distance in it exceeds; or `nan`, nothing (then report `missed` and
             `false_positive` too, or a network that misses the difficult cases looks better than one that finds them).
@@ -144,6 +165,7 @@ class SurfaceMetric(CumulativeIterationMetric):
         self,
         metric: str = "hd95",
         include_background: bool = False,
+        num_classes: int | None = None,
         missed: str = "diagonal",
         reduction: str | None = None,
         spacing: Sequence[float] | None = None,
@@ -158,7 +180,8 @@ class SurfaceMetric(CumulativeIterationMetric):
         ):
             if value not in known:
                 raise ValueError(f"SurfaceMetric: {name} must be one of {', '.join(known)}, got {value!r}")
-        self.metric, self.include_background, self.missed = metric, include_background, missed
+        self.metric, self.missed = metric, missed
+        self.include_background, self.num_classes = include_background, num_classes
         self.reduction, self.spacing, self.tolerance = reduction or default, spacing, tolerance
 
     def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> torch.Tensor:
@@ -171,8 +194,8 @@ class SurfaceMetric(CumulativeIterationMetric):
         """Compute one batch.
 
         Args:
-            y_pred: one-hot prediction (B, C, D, H, W).
-            y: one-hot truth (B, C, D, H, W).
+            y_pred: prediction, one-hot (B, C, D, H, W) or a label map (B, 1, D, H, W), see `num_classes`.
+            y: truth, of the same shape.
             kwargs: `spacing`, mm per axis, for all cases of the batch.
 
         Returns:
@@ -184,15 +207,27 @@ class SurfaceMetric(CumulativeIterationMetric):
     def _case(self, pred: torch.Tensor, label: torch.Tensor, spacing: Sequence[float] | None) -> torch.Tensor:
         if pred.shape != label.shape:
             raise ValueError(f"prediction has shape {tuple(pred.shape)}, label {tuple(label.shape)}: (C, D, H, W) each")
-        first = 0 if self.include_background or len(pred) == 1 else 1
-        p, g = (m.as_tensor() if isinstance(m, MetaTensor) else m for m in (pred[first:], label[first:]))
-        counted = _counted(p > 0.5, g > 0.5)
+        p, g = (m.as_tensor() if isinstance(m, MetaTensor) else m for m in (pred, label))
+        if self.num_classes is not None and len(p) != 1:
+            raise ValueError(
+                f"SurfaceMetric: a label map has one channel, got {len(p)}; leave num_classes out for masks"
+            )
+        first = 0 if self.include_background or (self.num_classes is None and len(p) == 1) else 1
+        if self.num_classes is None:
+            voxels = _voxels(p[first:] > 0.5, g[first:] > 0.5)
+        else:
+            n_pred, n_label, common = _voxels_of_maps(p, g, self.num_classes)
+            voxels = n_pred[first:], n_label[first:], common[first:]
+        counted = _counted(*voxels)
         if self.metric in counted:
             return counted[self.metric].float()
         steps = spacing or self.spacing or self._spacing(pred, label)
-        found = [
-            surface_metrics(a, b, steps, self.tolerance, [self.metric])[self.metric] for a, b in zip(p, g, strict=True)
-        ]
+        masks = (
+            zip(p[first:], g[first:], strict=True)
+            if self.num_classes is None
+            else ((p[0] == value, g[0] == value) for value in range(first, self.num_classes))
+        )
+        found = [surface_metrics(a, b, steps, self.tolerance, [self.metric])[self.metric] for a, b in masks]
         values = torch.tensor(found, dtype=torch.float32, device=pred.device)
         if self.metric in DISTANCES and self.missed == "diagonal":
             diagonal = math.dist([0.0] * len(steps), [s * n for s, n in zip(steps, label.shape[1:], strict=True)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,8 +231,24 @@ def test_nothing_expensive_is_measured_while_training(name: str, data: Path, tmp
     parser = configuration(name, values(name, data, tmp_path))
     assert set(parser.get("train#key_metric")) == {"train_loss"}
     assert not parser.get("validate#additional_metrics")
-    assert "SurfaceMetric" not in json.dumps(parser.get())
+    assert not re.search('"metric": "(hd95|asd|nsd)"', json.dumps(parser.get()))
     assert len(parser.get_parsed_content("validate#dataset#data")) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in BUNDLES if name != "gynbtnet_pretrain"])
+def test_a_false_positive_costs_in_what_chooses_the_best_weights(name: str, data: Path, tmp_path: Path) -> None:
+    parser = configuration(name, values(name, data, tmp_path))
+    finish = parser.get_parsed_content("validate#postprocessing")
+    metric = parser.get_parsed_content("validate#key_metric")["val_dice"].metric_fn
+    found, nothing = torch.zeros(1, 8, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+    found[:, 2:5, 2:5, 2:5] = 1
+    scored = []
+    for label in (found, nothing):
+        # a PocketNet gives a score for each class, a GynBTNet's inferer the label map
+        pred = torch.cat([1 - found, found]).float() if name.endswith("pocketnet") else found
+        scored.append(finish({"pred": pred.clone(), "label": label.clone(), "organ": torch.ones_like(label)}))
+    metric([case["pred"] for case in scored], [case["label"] for case in scored])
+    assert metric.aggregate().item() == pytest.approx(0.5)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
