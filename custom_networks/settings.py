@@ -127,7 +127,7 @@ def carry_settings(network: nn.Module, settings: Mapping[str, Any] | None) -> No
     network._settings_origin = (False, False)  # type: ignore[assignment]
     if settings is None:
         return
-    network.register_buffer(NAME, _encoded(settings))
+    network.register_buffer(NAME, encoded(settings))
     network.register_load_state_dict_pre_hook(_compare)
     forced, from_file = getattr(settings, "forced", False), getattr(settings, "from_file", False)
     network._settings_origin = (bool(forced), bool(from_file))  # type: ignore[assignment]
@@ -216,7 +216,8 @@ def _buffer(path: Path) -> Tensor | None:
     return found if isinstance(found, Tensor) else None
 
 
-def _encoded(settings: Mapping[str, Any]) -> Tensor:
+def encoded(settings: Mapping[str, Any]) -> Tensor:
+    """Settings as the buffer that a file of weights holds."""
     text = json.dumps(_plain(settings), sort_keys=True)
     return torch.tensor(list(text.encode("utf-8")), dtype=torch.uint8)
 

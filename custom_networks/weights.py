@@ -165,14 +165,15 @@ def load_pretrained(
         What was loaded, skipped and why, which is also logged; None if not enabled.
 
     Raises:
-        CaseError: the file is missing, damaged, not a flat state dict, or from another architecture (a tensor of the
-            encoder or decoder has another shape or has no counterpart).
+        CaseError: the file is missing, damaged, not a flat state dict, trained with another orientation or other
+            strides, or from another architecture (a tensor of the encoder or decoder has another shape or has no
+            counterpart).
     """
     if not enabled:
         LOG.info("no pretrained weights: the network starts from scratch")
         return None
     weights, own = read_weights(path), network.state_dict()
-    _same_orientation(path, own)
+    _same_axes(path, own)
     # DDP and torch.compile put their own names in front
     for prefix in ("module.", "_orig_mod."):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -195,13 +196,21 @@ def load_pretrained(
     return report
 
 
-def _same_orientation(path: str | Path, own: Mapping[str, Tensor]) -> None:
-    """Weights see the axes in one order; another one would start from features of turned images."""
-    theirs, ours = read_settings(path).get("orientation"), decoded(own.get(SETTINGS)).get("orientation")
-    if theirs and ours and theirs != ours:
+def _same_axes(path: str | Path, own: Mapping[str, Tensor]) -> None:
+    """Weights see the axes in one order, each halved so often: tensors of others have the same shapes and mean nothing."""
+    theirs, ours = read_settings(path), decoded(own.get(SETTINGS))
+    differing = [n for n in ("orientation", "strides") if n in theirs and n in ours and theirs[n] != ours[n]]
+    if differing:
+        values = [f"{name} {_option(theirs[name])}, not {_option(ours[name])}" for name in differing]
+        options = [f'--{name} "{_option(theirs[name])}"' for name in differing]
         raise CaseError(
-            f"weights {path}", f"they were trained in orientation {theirs}, not {ours}", f"pass --orientation {theirs}"
+            f"weights {path}", f"they were trained with {' and '.join(values)}", f"pass {' '.join(options)}"
         )
+
+
+def _option(value: Any) -> str:
+    """A setting as the command line takes it."""
+    return str(value).replace(" ", "")
 
 
 def _reason_to_skip(

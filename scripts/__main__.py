@@ -42,6 +42,10 @@ VERBS = {
     "crossval": ("scripts.experiments.training.crossval", "Train the folds of a bundle and predict out-of-fold."),
     "segment": ("scripts.sharing.segment.segment", "Segment NIfTI or DICOM scans: label map, SEG, RTSTRUCT, volumes."),
     "contours": ("scripts.sharing.contours.contours", "Write a label map as RTSTRUCT and DICOM SEG on its series."),
+    "import_weights": (
+        "scripts.sharing.import_weights.import_weights",
+        "Turn published STU-Net weights into a bundle's model.pt.",
+    ),
     "organ_masks": (
         "scripts.experiments.training.organ_masks",
         "Organ masks for stage 2 where only some patients train stage 1.",
@@ -77,7 +81,7 @@ GROUPS = {
     ),
     "training": ("crossval", "organ_masks"),
     "results": ("evaluate",),
-    "sharing": ("segment", "contours"),
+    "sharing": ("segment", "contours", "import_weights"),
     "evidence": ("stand_ins", "demo", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),
 }

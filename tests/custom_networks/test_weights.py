@@ -12,6 +12,7 @@ from custom_networks import (
     MeanEnsemble,
     PocketNet,
     TwoStagePocketNet,
+    check_settings,
     check_weights,
     load_ensemble,
     load_weights,
@@ -202,3 +203,29 @@ def test_missing_and_truncated_stages_are_errors(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), path)
     with pytest.raises(CaseError, match="the network has no weight"):
         load_pretrained(network, path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"orientation": "LPS"}, r'trained with orientation RAS, not LPS; pass --orientation "RAS"'),
+        (
+            {"strides": [2, 2, 2, 2, 1]},
+            r'strides \[2,2,2,2,\[2,1,1\]\], not \[2,2,2,2,1\]; pass --strides "\[2,2,2,2,\[2,1,1\]\]"',
+        ),
+        ({"variant": "base"}, None),
+    ],
+)
+def test_pretrained_of_other_axes_are_refused(tmp_path: Path, changed: dict, message: str | None) -> None:
+    """Their tensors fit in shape, so nothing but the settings can tell."""
+    settings = {"orientation": "RAS", "strides": [2, 2, 2, 2, [2, 1, 1]], "variant": "tiny"}
+
+    def network(values: dict) -> GynBTNet:
+        return GynBTNet(variant="tiny", strides=values["strides"], settings=check_settings({}, **values))
+
+    path, target = save(network(settings), tmp_path), network({**settings, **changed})
+    if message:
+        with pytest.raises(CaseError, match=message):
+            load_pretrained(target, path)
+    else:
+        assert load_pretrained(target, path) is not None
