@@ -77,6 +77,7 @@ GROUPS = {
         "check",
         "split",
         "plan",
+        "fits",
         "preprocess",
     ),
     "training": ("crossval", "organ_masks"),
@@ -154,18 +155,16 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return
 
 
 def _run(verb: str, function: Callable[..., Any], words: list[str]) -> int:
-    import fire
-
-    from scripts.core.options import Raw, parse
+    from scripts.core.options import parse
 
     parameters = inspect.signature(function).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        import fire
+
         # it hands its options on and checks them itself
-        command, folder, given = words, None, {}
-    else:
-        given = parse(function, words)
-        command = [f"--{name}={value if isinstance(value, Raw) else repr(value)}" for name, value in given.items()]
-        folder = _output(verb, {name: given.get(name, one.default) for name, one in parameters.items()})
+        return _status(fire.Fire(function, command=words, name=f"python -m scripts {verb}", serialize=lambda _: None))
+    given = parse(function, words)
+    folder = _output(verb, {name: given.get(name, one.default) for name, one in parameters.items()})
     with contextlib.ExitStack() as stack:
         if folder is not None:
             from scripts.core.files import locked
@@ -176,7 +175,10 @@ def _run(verb: str, function: Callable[..., Any], words: list[str]) -> int:
             stack.enter_context(locked(folder))
             private = frozenset(name for name, value in given.items() if isinstance(value, str | list))
             stack.enter_context(record(folder, verb, given, private if verb in PRIVATE else frozenset()))
-        result = fire.Fire(function, command=command, name=f"python -m scripts {verb}", serialize=lambda _: None)
+        return _status(function(**given))
+
+
+def _status(result: Any) -> int:
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 

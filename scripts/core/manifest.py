@@ -184,12 +184,13 @@ def record(
         heard.append(f"{category.__name__}: {' '.join(str(message).split())}")
         shown(message, category, *rest, **more)
 
-    begin, clock, error = datetime.now(UTC), time.perf_counter(), ""
+    begin, clock, error, refused = datetime.now(UTC), time.perf_counter(), "", False
     warnings.showwarning = hear
     try:
         yield
     except BaseException as raised:
         error = type(raised).__name__ if private else f"{type(raised).__name__}: {raised}"
+        refused = isinstance(raised, CaseError)
         raise
     finally:
         warnings.showwarning = shown
@@ -209,7 +210,8 @@ def record(
             "error": error,
             "warnings": [f"{len(heard)} not recorded"] if private and heard else list(dict.fromkeys(heard)),
         }
-        if folder.is_dir():
+        # what is there was made by the run before, which a refused one leaves as it was
+        if folder.is_dir() and not (refused and (folder / RUN).exists()):
             write_text(folder / RUN, json.dumps(content, indent=4, ensure_ascii=False, default=str) + "\n")
 
 

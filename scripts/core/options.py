@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
+import json
 import math
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,15 +23,14 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 def parse(function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
     """Values of a function's parameters.
 
-    Text stays text: `2024_11`, `1e3`, `None` and `hash#1` are file names where the annotation is `str`. A parameter that is
-    annotated `Any` keeps its word, for Fire to read.
+    Text stays text: `2024_11`, `1e3`, `None` and `hash#1` are file names where the annotation is `str`.
 
     Args:
         function: with annotated parameters.
         words: `--name value`, `--name=value`, `--flag`, `--noflag`, or values in the order of the parameters.
 
     Returns:
-        Parameter to value, of those that are given; words of `Any` parameters are in `Raw`.
+        Parameter to value, of those that are given.
 
     Raises:
         CaseError: an unknown option, an option given twice or without its value, a word too many, a value of the wrong
@@ -61,10 +64,6 @@ def parse(function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-class Raw(str):
-    """A word that Fire reads."""
-
-
 def _unknown(word: str, names: Sequence[str]) -> CaseError:
     options = [f"--{name}" for name in names]
     near = difflib.get_close_matches(word, options, n=1)
@@ -94,8 +93,6 @@ def convert(name: str, hint: Any, text: str) -> Any:  # noqa: PLR0911  (a return
     Raises:
         CaseError: it is no such value.
     """
-    if hint is Any:
-        return Raw(text)
     origin = get_origin(hint)
     if origin is Literal:
         if text not in get_args(hint):
@@ -105,6 +102,8 @@ def convert(name: str, hint: Any, text: str) -> Any:  # noqa: PLR0911  (a return
         return text
     if origin in {Union, types.UnionType}:
         return _one_of(name, [one for one in get_args(hint) if one is not type(None)], hint, text)
+    if _is_mapping(hint):
+        return _mapping(name, text)
     if origin is not None or hint in {list, tuple}:
         inner = [one for one in get_args(hint) if one is not ...] or [str]
         parts = [part.strip().strip("'\"") for part in text.strip().strip("[]()").split(",") if part.strip()]
@@ -121,13 +120,52 @@ def convert(name: str, hint: Any, text: str) -> Any:  # noqa: PLR0911  (a return
 
 
 def _one_of(name: str, options: list[Any], hint: Any, text: str) -> Any:
-    """A value of a union: none where it may be, a list where it looks like one, else the first that is no list."""
+    """A value of a union: none where it may be, a mapping or list where it looks like one, else the first that is neither."""
     single = [one for one in options if get_origin(one) is None or get_origin(one) is Literal]
+    mapping = next((one for one in options if _is_mapping(one)), None)
     if type(None) in get_args(hint) and text.lower() == "none" and str not in single and Path not in single:
         return None
+    if mapping is not None and (len(options) == 1 or (text.lstrip().startswith("{") and str not in single)):
+        return convert(name, mapping, text)
+    options = [one for one in options if one is not mapping]
     if len(single) < len(options) and (not single or text.startswith("[") or "," in text):
         return convert(name, next(one for one in options if one not in single), text)
     return convert(name, single[0], text)
+
+
+def _is_mapping(hint: Any) -> bool:
+    return hint is dict or get_origin(hint) in {dict, Mapping}
+
+
+def _mapping(name: str, text: str) -> dict[str, Any]:
+    """`{"epochs": 5}` in JSON or as Python writes it, `{epochs: 5}`, or `epochs=5`."""
+    example = f"""write --{name} '{{"epochs": 5}}' or --{name} epochs=5"""
+    key, equals, value = text.strip().partition("=")
+    if equals and re.fullmatch(r"\w[\w#.-]*", key):
+        with suppress(ValueError):
+            return {key: json.loads(value)}
+        return {key: value}
+
+    twice: list[str] = []
+
+    def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(one for one, times in Counter(one for one, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
+    quoted = re.sub(r"([{,]\s*)([A-Za-z_][\w#.-]*)\s*:", r'\1"\2":', text)
+    found: Any = None
+    for spelling in (text, quoted):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(spelling, object_pairs_hook=noted)
+            break
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            found = ast.literal_eval(spelling)
+            break
+    if twice:
+        raise CaseError(f"option --{name}", f"it has {twice[0]!r} twice", "name it once")
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found):
+        raise CaseError(f"option --{name}", f"{text!r} does not give values by name", example)
+    return found
 
 
 def _number(name: str, text: str) -> float:

@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -19,6 +20,13 @@ def test_every_verb_exists_and_is_documented():
         function = getattr(importlib.import_module(module), verb)
         assert function.__doc__, verb
         assert text.endswith(".")
+
+
+def test_no_option_of_a_verb_is_left_to_guessing():
+    for verb, (module, _) in scripts_main.VERBS.items():
+        function = getattr(importlib.import_module(module), verb)
+        guessed = [name for name, hint in get_type_hints(function).items() if hint is Any and name != "options"]
+        assert not guessed, verb
 
 
 def test_usage_and_unknown_verb(capsys):

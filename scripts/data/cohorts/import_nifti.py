@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from fire.decorators import SetParseFn
 
 from custom_networks.data import check_grid, check_image, check_values
 from custom_networks.datalist import Case, Datalist, Patients, safe_name
@@ -51,7 +50,6 @@ class Volume:
     copy: bool
 
 
-@SetParseFn(str, "labels")  # fire would let the later of two equal names win
 def import_nifti(
     source_dir: str,
     output_dir: str,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from fire.decorators import SetParseFn
 
 from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, add_cases, existing, write_datalist
@@ -23,12 +21,10 @@ MODALITIES = ("MR", "CT")
 PATIENTS = ("named", "each")
 
 
-# as text: what the command line would make of it has lost labels that were given twice
-@SetParseFn(str, "labels")
 def import_dicom(
     dicom_dir: str,
     output_dir: str,
-    labels: Any = None,
+    labels: str | Mapping[str, str | Sequence[str]] = "",
     modality: str = "MR",
     description: str = "",
     structure_set: str = "",

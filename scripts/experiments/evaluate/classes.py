@@ -13,7 +13,7 @@ from scripts.core.look import TUMOR_NAMES
 Classes = dict[str, list[int]]
 
 
-def read_classes(datalist: Datalist, wanted: Any = None) -> Classes:
+def read_classes(datalist: Datalist, wanted: Mapping[str, Any] | Sequence[str] | None = None) -> Classes:
     """Decide what is compared: the datalist's `regions`, else the organ rule, else one class per label value.
 
     The organ rule (paper's organ contours contain the tumour): labels named organ and tumor (or tumour, in any case), and no
@@ -21,7 +21,7 @@ def read_classes(datalist: Datalist, wanted: Any = None) -> Classes:
 
     Args:
         datalist: with `labels` and perhaps `regions`.
-        wanted: None; names of classes (list or comma-separated); or a mapping from name to label values, which replaces
+        wanted: None; names of classes; or a mapping from name to label values, which replaces
             the datalist's classes.
 
     Returns:
@@ -42,12 +42,11 @@ def read_classes(datalist: Datalist, wanted: Any = None) -> Classes:
         if "organ" in by_lower and len(tumors) == 1 and len(classes) == 2:
             classes[by_lower["organ"]] += classes[tumors[0]]
     if wanted is not None:
-        names = [w.strip() for w in wanted.split(",")] if isinstance(wanted, str) else [str(w) for w in wanted]
-        unknown = [w for w in names if w not in classes]
+        unknown = [w for w in wanted if w not in classes]
         if unknown:
             known = ", ".join(classes) or "none"
             raise CaseError("--classes", f"{unknown[0]!r} is no class of {name} ({known})", "name one of those")
-        classes = {w: classes[w] for w in names}
+        classes = {w: classes[w] for w in wanted}
     if not classes:
         raise CaseError(name, "it names no labels", """add "labels" to it or pass --classes '{"organ": [1]}'""")
     return classes

@@ -28,11 +28,11 @@ def evaluate(
     predictions: str,
     output: str,
     section: Literal["training", "testing"] = "testing",
-    classes: Any = None,
-    compare: Any = None,
+    classes: Mapping[str, Any] | Sequence[str] | None = None,
+    compare: Sequence[str] | None = None,
     pictures: int = 3,
     tolerance: float = 2.0,
-    strata: Any = None,
+    strata: Sequence[float] | None = None,
     yardstick: str | None = None,
     draws: int = 9999,
     seed: int = 0,
@@ -75,7 +75,8 @@ def evaluate(
     wanted, known = read_classes(content, classes), sorted(content.labels)
     modality = content.modality or "MR"
     column, notes = experts(read_yardstick(yardstick), wanted, modality)
-    bounds = _volumes(strata)
+    if not all(0 < bound < float("inf") for bound in strata or ()):
+        raise CaseError("--strata", f"{strata!r} is no list of volumes in ml", "write --strata 10,40")
     folders, target = _models(predictions, compare), Path(str(output))
     missing = _check_folders(cases, folders, target)
     # MONAI warns of an argument that MONAI itself passes
@@ -111,7 +112,7 @@ def evaluate(
         experts=notes,
     )
     print(f"\n{text_table(page.lines, left=2)}\n\n{textwrap.fill(' '.join(page.notes), 110)}")
-    by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, bounds))
+    by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, strata))
     if len(by_size):
         _write(target / "strata.csv", by_size)
         page.strata = aggregate.cells(by_size)
@@ -148,24 +149,10 @@ def _labelled(cases: Sequence[Case], datalist: str, section: str) -> list[Case]:
     return labelled
 
 
-def _volumes(strata: Any) -> list[float] | None:
-    if strata is None:
-        return None
-    words = strata.split(",") if isinstance(strata, str) else strata if isinstance(strata, list | tuple) else [strata]
-    try:
-        bounds = [float(word) for word in words]
-    except (TypeError, ValueError):
-        bounds = [-1.0]
-    if not all(0 < bound < float("inf") for bound in bounds):
-        raise CaseError("--strata", f"{strata!r} is no list of volumes in ml", "write --strata 10,40")
-    return bounds
-
-
-def _models(predictions: str, compare: Any) -> dict[str, Path]:
-    others = compare.split(",") if isinstance(compare, str) else [] if compare is None else list(compare)
+def _models(predictions: str, compare: Sequence[str] | None) -> dict[str, Path]:
     models: dict[str, Path] = {}
-    for text in (predictions, *others):
-        folder = Path(str(text).strip())
+    for text in (predictions, *(compare or ())):
+        folder = Path(text)
         if not folder.is_dir():
             raise CaseError(
                 "evaluate", f"folder {folder} does not exist", "name the folder of the predicted label maps"

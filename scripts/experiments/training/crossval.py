@@ -23,9 +23,9 @@ def crossval(
     bundle: str,
     datalist: str,
     output: str,
-    folds: Any = None,
-    configs: Any = (),
-    overrides: Any = None,
+    folds: Sequence[int] | None = None,
+    configs: str | Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     organ_runs: str | None = None,
     processes: int = 1,
     checkpoint: Checkpoint = "final",
@@ -45,7 +45,7 @@ def crossval(
         output: folder to write to; not that of the datalist.
         folds: folds to run, such as 0,1; default all of the datalist.
         configs: files after train.json, such as anisotropic.json,small.json, or a plan.json elsewhere.
-        overrides: ids and values on top, such as '{"epochs": 20}'.
+        overrides: ids and values on top, such as '{"epochs": 20}', or epochs=20.
         organ_runs: output of the organ bundle's cross-validation, or of organ_masks; fold N of the tumour bundle takes
             the organ network of its fold N.
         processes: ranks of each training; more than one adds multi_gpu_train.json.
@@ -60,7 +60,7 @@ def crossval(
     content = Datalist.read(source)
     check_output(target, source, bundle)
     all_folds = prepare_folds(bundle, content, source, target, configs, overrides, processes)
-    wanted = all_folds if folds is None else [_numbered(all_folds, number) for number in words(folds)]
+    wanted = all_folds if folds is None else [_numbered(all_folds, number) for number in folds]
     check_checkpoint(checkpoint)
     organs = {fold.number: Path(organ_runs).resolve() / f"fold{fold.number}" for fold in wanted} if organ_runs else {}
     networks = {number: folder / CHECKPOINTS[checkpoint] for number, folder in organs.items()}
@@ -82,8 +82,8 @@ def prepare_folds(
     content: Datalist,
     source: Path,
     target: Path,
-    configs: Any = (),
-    overrides: Any = None,
+    configs: str | Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     processes: int = 1,
 ) -> list[Fold]:
     """The folds of a datalist, with everything checked that can be without a training.
@@ -107,14 +107,13 @@ def prepare_folds(
     missing = next((case for case in content.training if case.fold is None), None)
     if missing is not None:
         raise CaseError(missing.name, f"it has no fold in {source}", "write folds with `python -m scripts split`")
-    files = [config_file(folder, str(name)) for name in words(configs)]
-    values = json.loads(overrides) if isinstance(overrides, str) else dict(overrides or {})
+    files = [config_file(folder, name) for name in ([configs] if isinstance(configs, str) else configs)]
     entries = [case.entry() for case in content.training]
     folds = []
     for number in sorted({case.fold for case in content.training if case.fold is not None}):
         training, validation = fold_split(entries, number)
         place = target / f"fold{number}"
-        folds.append(Fold(folder, files, values, source, number, training, validation, place, processes))
+        folds.append(Fold(folder, files, dict(overrides or {}), source, number, training, validation, place, processes))
     if not folds:
         raise CaseError(
             f"datalist {source}", "its section 'training' is empty", "pass a datalist with cases to train on"
@@ -202,13 +201,6 @@ def said(checkpoint: str) -> str:
     return "model.pt, chosen by its score on the very cases it predicts, which flatters it"
 
 
-def words(value: Any) -> list[Any]:
-    """Words of an option: comma-separated text, a list, or one value."""
-    if isinstance(value, str):
-        return [word.strip() for word in value.split(",") if word.strip()]
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def config_file(bundle: Path, name: str) -> str:
     """A configuration file as `--config_file` takes it: of the bundle, or anywhere else.
 
@@ -224,9 +216,9 @@ def config_file(bundle: Path, name: str) -> str:
     )
 
 
-def _numbered(folds: Sequence[Fold], number: Any) -> Fold:
+def _numbered(folds: Sequence[Fold], number: int) -> Fold:
     for fold in folds:
-        if str(fold.number) == str(number):
+        if fold.number == number:
             return fold
     present = ", ".join(str(fold.number) for fold in folds)
     raise CaseError(f"fold {number}", f"it has no cases (folds present: {present})", "correct --folds")

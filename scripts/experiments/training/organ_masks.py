@@ -33,11 +33,11 @@ def organ_masks(
     bundle: str,
     datalist: str,
     output: str,
-    patients: Any = None,
+    patients: str | Sequence[str] | None = None,
     count: int | None = None,
     seed: int = 0,
-    configs: Any = (),
-    overrides: Any = None,
+    configs: str | Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     processes: int = 1,
     checkpoint: Checkpoint = "final",
     retrain: bool = False,
@@ -109,7 +109,9 @@ def organ_masks(
     )
 
 
-def choose_patients(cases: Sequence[Case], patients: Any, count: int | None, seed: int) -> set[str]:
+def choose_patients(
+    cases: Sequence[Case], patients: str | Sequence[str] | None, count: int | None, seed: int
+) -> set[str]:
     """Who trains stage 1.
 
     Args:
@@ -127,8 +129,8 @@ def choose_patients(cases: Sequence[Case], patients: Any, count: int | None, see
     if patients is not None:
         if isinstance(patients, str) and Path(patients).is_file():
             patients = Path(patients).read_text(encoding="utf-8").split("\n")
-        named = patients.split(",") if isinstance(patients, str) else list(np.atleast_1d(np.array(patients, object)))
-        chosen = {str(name).strip() for name in named} - {""}
+        named = patients.split(",") if isinstance(patients, str) else patients
+        chosen = {name.strip() for name in named} - {""}
         unknown = sorted(chosen - set(fold_of))
         if unknown:
             raise CaseError(

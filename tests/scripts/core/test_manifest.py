@@ -108,6 +108,19 @@ def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_refused_run_leaves_the_manifest_of_the_run_before(tmp_path: Path) -> None:
+    with record(tmp_path, "plan", {}):
+        pass
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(CaseError), record(tmp_path, "plan", {"workers": 3}):
+        raise CaseError("datalist", "it has no cases", "pass another")
+    assert (tmp_path / "run.json").read_bytes() == before
+    # one that began to work and failed did change the folder
+    with pytest.raises(OSError, match="full"), record(tmp_path, "plan", {"workers": 3}):
+        raise OSError("disk full")
+    assert "disk full" in (tmp_path / "run.json").read_text()
+
+
 def test_what_may_name_a_patient_is_not_recorded(tmp_path: Path) -> None:
     def run() -> None:
         with record(tmp_path, "import", {"dicom_dir": "/exp/DOE", "seed": 1}, frozenset(["dicom_dir"])):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -22,7 +22,9 @@ def verb(
     sizes: Sequence[float] = (),
     overrides: str | Sequence[str] = (),
     names: list[str] | None = None,
-    anything: Any = None,
+    ids: Mapping[str, Any] | None = None,
+    classes: dict[str, Any] | list[str] | None = None,
+    labels: str | Mapping[str, str] = "",
 ) -> None:
     """A verb with every kind of annotation."""
 
@@ -53,7 +55,17 @@ def verb(
         (["--overrides", "plan.json"], {"overrides": "plan.json"}),
         (["--overrides", "['a.json', 'b.json']"], {"overrides": ["a.json", "b.json"]}),
         (["--names", "a,b"], {"names": ["a", "b"]}),
-        (["--anything", "{a: 1}"], {"anything": "{a: 1}"}),
+        (["--ids", '{"epochs": 5, "a#b": [1, 2]}'], {"ids": {"epochs": 5, "a#b": [1, 2]}}),
+        (["--ids", "{'resume': False, 'mean': None}"], {"ids": {"resume": False, "mean": None}}),
+        (["--ids", "{epochs: 5, train#rate: 1e-3}"], {"ids": {"epochs": 5, "train#rate": 0.001}}),
+        (["--ids", "epochs=5"], {"ids": {"epochs": 5}}),
+        (["--ids=spacing=[1,1,2]"], {"ids": {"spacing": [1, 1, 2]}}),
+        (["--ids", "tracker=none"], {"ids": {"tracker": "none"}}),
+        (["--ids", "none"], {"ids": None}),
+        (["--classes", "organ,001"], {"classes": ["organ", "001"]}),
+        (["--classes", "tumor"], {"classes": ["tumor"]}),
+        (["--classes", '{"organ": [1, 2]}'], {"classes": {"organ": [1, 2]}}),
+        (["--labels", "{organ: 'u|c', organ: 'x'}"], {"labels": "{organ: 'u|c', organ: 'x'}"}),
     ],
 )
 def test_words_become_values(words: list[str], value: dict[str, Any]) -> None:
@@ -68,7 +80,13 @@ def test_words_become_values(words: list[str], value: dict[str, Any]) -> None:
         (["d", "--datalist", "e"], "option --datalist: it is given twice"),
         (["d", "--cuont", "3"], r"unknown option --cuont: the options are .*; did you mean --count\."),
         (["d", "--xyz", "3"], "unknown option --xyz: the options are --datalist --count"),
-        (["d", *(["1"] * 11)], "word '1': there is no option left|neither|whole|no '1'"),
+        (["d", "--ids", "5"], "option --ids: '5' does not give values by name; write --ids"),
+        (
+            ["d", "--ids", "{5"],
+            "option --ids: '{5' does not give values by name; write --ids '{\"epochs\": 5}' or --ids epochs=5",
+        ),
+        (["d", "--ids", '{"a": 1, "a": 2}'], "option --ids: it has 'a' twice"),
+        (["d", *(["1"] * 13)], "word '1': there is no option left|neither|whole|no '1'"),
         (["d", "--count", "two"], "option --count: 'two' is not a whole number"),
         (["d", "--count", "2.5"], "option --count: '2.5' is not a whole number"),
         (["d", "--share", "half"], "option --share: 'half' is not a number"),

@@ -32,7 +32,7 @@ def test_the_organ_holds_the_tumour_however_it_is_spelt(tmp_path: Path) -> None:
 
 
 def test_what_the_user_says_counts_more_than_the_rule(tmp_path: Path) -> None:
-    assert read_classes(write(tmp_path, labels=MR), "tumor") == {"tumor": [2]}
+    assert read_classes(write(tmp_path, labels=MR), ["tumor"]) == {"tumor": [2]}
     assert read_classes(write(tmp_path, labels=MR), ("tumor", "organ")) == {"tumor": [2], "organ": [1, 2]}
     assert read_classes(write(tmp_path, labels=MR), {"rim": [1]}) == {"rim": [1]}
     regions = write(tmp_path, labels=MR, regions={"organ": [1], "tumor": 2})
@@ -44,7 +44,7 @@ def test_what_the_user_says_counts_more_than_the_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "wanted", "said"),
     [
-        ({"labels": MR}, "uterus", "'uterus' is no class"),
+        ({"labels": MR}, ["uterus"], "'uterus' is no class"),
         ({}, None, "it names no labels"),
         ({"regions": {"organ": []}}, None, "has no label value"),
         ({"regions": {"organ": [0, 1]}}, None, "has no label value, or 0"),

@@ -85,7 +85,7 @@ OPTIONS = {
     "all damaged": (["--predictions", "{}/damaged"], "unknown label values"),
     "no folder": (["--compare", "{}/nowhere"], "does not exist"),
     "no section": (["--section", "validation"], "choose training, testing"),
-    "strata": (["--strata", "small,large"], "is no list of volumes in ml"),
+    "strata": (["--strata", "small,large"], "option --strata: 'small' is not a number"),
     "negative strata": (["--strata", "-3"], "is no list of volumes in ml"),
     "no yardstick": (["--yardstick", "{}/nowhere.json"], "the file does not exist"),
     "yardstick without source": (["--yardstick", "{}/own.json"], "entry 1 is not complete"),

@@ -36,16 +36,16 @@ def test_the_best_checkpoint_is_scored_where_that_is_asked_for(datalist, tmp_pat
     assert runs.trained == [0, 1]
     assert "model.pt, chosen by its score on the very cases it predicts" in capsys.readouterr().out
     # predictions by different checkpoints are not put together
-    crossval(organ, str(datalist), str(out), folds=0)
+    crossval(organ, str(datalist), str(out), folds=[0])
     assert {value_of(c["organ"]) for c in read_datalist(out / "datalist.json") if "organ" in c} == {0}
     assert "fold 1 is not predicted by final.pt" in capsys.readouterr().out
 
 
 def test_folds_may_be_run_one_by_one(datalist, tmp_path, organ, runs, value_of):
     out = tmp_path / "out"
-    crossval(organ, str(datalist), str(out), folds=0)
+    crossval(organ, str(datalist), str(out), folds=[0])
     assert ["organ" in case for case in read_datalist(out / "datalist.json")] == [True, False] * 4
-    crossval(organ, str(datalist), str(out), folds="1")
+    crossval(organ, str(datalist), str(out), folds=[1])
     assert [value_of(case["organ"]) for case in read_datalist(out / "datalist.json")] == [0, 1] * 4
     assert runs.trained == [0, 1]
 
@@ -88,7 +88,7 @@ def test_an_organ_network_that_saw_the_fold_is_refused_before_training(datalist,
 def test_a_plan_elsewhere_is_named_by_its_absolute_path(datalist, tmp_path, organ, runs):
     plan = tmp_path / "plan.json"
     plan.write_text('{"spacing": [1, 1, 3]}')
-    crossval(organ, str(datalist), str(tmp_path / "out"), configs=str(plan), folds=0)
+    crossval(organ, str(datalist), str(tmp_path / "out"), configs=str(plan), folds=[0])
     assert runs.calls[0][0] == ["configs/train.json", str(plan)]
 
 

@@ -17,7 +17,7 @@ def train(datalist, tmp_path, organ, runs):
     """Run fold 0 of the organ bundle, with more options where they are given."""
 
     def run(**more):
-        crossval(organ, str(datalist), str(tmp_path / "out"), folds=0, **more)
+        crossval(organ, str(datalist), str(tmp_path / "out"), folds=[0], **more)
         return tmp_path / "out/fold0"
 
     return run
