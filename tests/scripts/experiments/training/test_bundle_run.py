@@ -43,7 +43,7 @@ def test_the_command_is_what_a_user_would_type():
 def test_a_failed_run_says_why_and_its_log_does(tmp_path, capfd):
     log = tmp_path / "log.txt"
     log.write_text("of an earlier run\n")
-    sentence = r"organ_pocketnet: the run ended with status 1 \(datalist .*nowhere\.json.*\); see .*log\.txt"
+    sentence = r"organ_pocketnet: the run ended with status 2 \(datalist .*nowhere\.json.*\); see .*log\.txt"
     with pytest.raises(CaseError, match=sentence):
         run_bundle(ORGAN, TRAIN, {"datalist": str(tmp_path / "nowhere.json")}, log=log)
     shown = capfd.readouterr()

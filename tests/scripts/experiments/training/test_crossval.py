@@ -63,7 +63,7 @@ def test_a_killed_run_goes_on_where_it_was(datalist, tmp_path, organ, runs):
 def test_stage_two_takes_the_organ_network_of_the_same_fold(datalist, tmp_path, organ, tumor, runs):
     crossval(organ, str(datalist), str(tmp_path / "o"))
     runs.calls.clear()
-    options = {"folds": 1, "configs": "one_network.json", "organ_runs": str(tmp_path / "o")}
+    options = {"folds": [1], "configs": "one_network.json", "organ_runs": str(tmp_path / "o")}
     crossval(tumor, str(tmp_path / "o/datalist.json"), str(tmp_path / "t"), **options)
     assert {c[1]["organ_weights"] for c in runs.calls} == {str(tmp_path / "o/fold1/final.pt")}
     assert runs.calls[1][0][-1] == "configs/one_network_evaluate.json"

@@ -24,7 +24,7 @@ def test_a_misspelt_override_is_refused(organ):
         ({"overrides": {"epoch": 1}}, "--epoch overrides nothing"),
         ({"configs": "smal.json"}, r"smal\.json is neither in"),
         ({"configs": "/nowhere/plan.json"}, r"/nowhere/plan\.json is neither in"),
-        ({"folds": 5}, r"fold 5: it has no cases \(folds present: 0, 1\)"),
+        ({"folds": [5]}, r"fold 5: it has no cases \(folds present: 0, 1\)"),
         ({"checkpoint": "last"}, "'last' is none; pass one of final, best"),
         ({"organ_runs": "nowhere"}, "the file does not exist"),
     ],
