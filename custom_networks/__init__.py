@@ -6,15 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
+    from custom_networks.cases import distinct_cases, fold_split, inference_cases, read_datalist
     from custom_networks.data import check_case, check_cases, check_ranks
     from custom_networks.datalist import (
         Case,
         Datalist,
         case_name,
-        distinct_cases,
-        fold_split,
-        inference_cases,
-        read_datalist,
         safe_name,
     )
     from custom_networks.datasets import PreparedDataset, SeededDataset, SeededSampler, prepare_datasets
@@ -57,10 +54,10 @@ _HOME = {
     "check_case": "data",
     "check_cases": "data",
     "check_ranks": "data",
-    "distinct_cases": "datalist",
-    "fold_split": "datalist",
-    "inference_cases": "datalist",
-    "read_datalist": "datalist",
+    "distinct_cases": "cases",
+    "fold_split": "cases",
+    "inference_cases": "cases",
+    "read_datalist": "cases",
     "safe_name": "datalist",
     "PreparedDataset": "datasets",
     "SeededDataset": "datasets",

@@ -1,188 +1,30 @@
 """`Spacingd` one axis at a time: what MONAI's gives, in the memory of input and output, and much faster.
 
 Two things differ from MONAI's. Where the new grid lies is decided with a tolerance in millimetres, see
-`resampling_grid`; and there is a mode `label`, which resamples every class of a label map linearly, see
-`resample_labels`.
+`custom_networks.transforms.grid.resampling_grid`; and there is a mode `label`, which resamples every class of a label map
+linearly, see `custom_networks.transforms.resample.resample_labels`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import affine_to_spacing, to_affine_nd, zoom_affine
+from monai.data.utils import to_affine_nd
 from monai.transforms import Spacing, Spacingd, SpatialResample
 from monai.transforms.inverse import TraceableTransform
 from monai.utils import TraceKeys
-from scipy import ndimage
 from torch import Tensor
+
+from custom_networks.transforms.grid import Axis, parallel_axes, resampling_grid
+from custom_networks.transforms.resample import keep_larger, resample_axes, resample_labels
 
 ORDERS: dict[str | int, int] = {"nearest": 0, "bilinear": 1, **{order: order for order in range(6)}}
 EDGE = ("border", "nearest")
 # the mode of label maps, beside those of ORDERS
 LABEL = "label"
-# what two descriptions of one image may differ by, in mm: far above rounding in NIfTI and DICOM, far below a voxel
-TOLERANCE = 0.01
-# weights below this are rounding of float32; without them a spline's weights are a narrow band
-NEGLIGIBLE = 1e-8
-# output planes computed together: wide enough for fast products, thin enough to be small beside the volume
-PLANES = 32
-
-
-class Axis(NamedTuple):
-    """One axis of a resampling: output voxel `i` lies at input position `scale * i + offset`."""
-
-    size: int
-    new_size: int
-    scale: float
-    offset: float
-
-    @property
-    def unchanged(self) -> bool:
-        return self.size == self.new_size and self.scale == 1 and self.offset == 0
-
-
-@lru_cache(maxsize=16)
-def axis_weights(axis: Axis, order: int) -> Tensor:
-    """Weights of a spline interpolation along one axis, prefilter included; voxels beyond the edge repeat the edge.
-
-    Args:
-        axis: sizes and positions.
-        order: of the spline, 0 to 5.
-
-    Returns:
-        Float32 (new size, size): a resampled line is `weights @ line`; for order 0 int64 (new size,), the voxels taken.
-    """
-    if order == 0:
-        # half-way between two voxels the later one is taken, whatever rounding has done to the position
-        nearest = np.floor(np.arange(axis.new_size) * axis.scale + axis.offset + 0.501).clip(0, axis.size - 1)
-        return torch.from_numpy(nearest.astype(np.int64))
-    lines = ndimage.affine_transform(
-        np.eye(axis.size),
-        [axis.scale, 1.0],
-        [axis.offset, 0.0],
-        output_shape=(axis.new_size, axis.size),
-        order=order,
-        mode="nearest",
-    )
-    lines[np.abs(lines) < NEGLIGIBLE] = 0
-    return torch.from_numpy(lines.astype(np.float32))
-
-
-def resample_axes(image: Tensor, axes: Sequence[Axis], order: int) -> Tensor:
-    """Resample along the axes of the array, slab by slab.
-
-    Args:
-        image: (C, D, H, W) or (C, H, W), any number type.
-        axes: one per spatial axis.
-        order: of the spline, 0 to 5.
-
-    Returns:
-        Float32 (C, D', H', W'). Beside it and the input no array of a volume's size exists at any time.
-    """
-    out = torch.empty((image.shape[0], *(axis.new_size for axis in axes)), dtype=torch.float32, device=image.device)
-    # what shrinks comes first, so that the other products are small
-    first, *others = sorted(range(len(axes)), key=lambda i: axes[i].new_size / axes[i].size)
-    for rows, columns, weights in _bands(axes[first], order, image.device, PLANES):
-        slab = _product(weights, image.narrow(first + 1, columns.start, columns.stop - columns.start), first + 1)
-        for i in others:
-            slab = _along(slab, i + 1, axes[i], order)
-        out.narrow(first + 1, rows.start, rows.stop - rows.start).copy_(slab)
-    return out
-
-
-def resample_labels(labels: Tensor, axes: Sequence[Axis]) -> Tensor:
-    """Resample a label map as its classes: each one linearly, and the largest share wins, at a tie the larger label.
-
-    This is how nnU-Net resamples segmentations. Nearest neighbour, by contrast, moves every boundary by up to half a
-    voxel.
-
-    Args:
-        labels: (1, D, H, W) or (1, H, W), whole numbers; 0 is background.
-        axes: one per spatial axis.
-
-    Returns:
-        Float32 (1, D', H', W'). Each class is resampled in its bounding box, one after the other: beside input and output
-        there are two volumes at a time, however many classes there are.
-    """
-    size = [axis.new_size for axis in axes]
-    out, best, total = (torch.zeros(size, dtype=torch.float32, device=labels.device) for _ in range(3))
-    values, index = labels[0].unique(return_inverse=True)
-    boxes = ndimage.find_objects(index.cpu().numpy() + 1)
-    for value, number, box in zip(values.tolist(), range(len(values)), boxes, strict=True):
-        if value == 0:
-            continue
-        share = (index[box] == number).float()[None]
-        place = []
-        for dim, (axis, part) in enumerate(zip(axes, box, strict=True), start=1):
-            if axis.unchanged:
-                place.append(part)
-                continue
-            weights = axis_weights(axis, 1)[:, part]
-            rows = weights.any(1).nonzero()
-            taken = slice(int(rows.min()), int(rows.max()) + 1) if len(rows) else slice(0, 0)
-            share = _product(weights[taken].to(share.device), share, dim)
-            place.append(taken)
-        where = tuple(place)
-        total[where] += share[0]
-        _keep_larger(out[where], best[where], share[0], value)
-    # what the classes leave is the background's share
-    out[1 - total > best + TIE] = 0
-    return out[None]
-
-
-# shares closer than this are the same but for rounding
-TIE = 1e-5
-
-
-def _keep_larger(out: Tensor, best: Tensor, share: Tensor, value: float) -> None:
-    """Give a class the voxels where its share is the largest so far; in place."""
-    wins = (share > best - TIE) & (share > 0)
-    out[wins] = value
-    torch.maximum(best, share, out=best)
-
-
-def _along(slab: Tensor, dim: int, axis: Axis, order: int) -> Tensor:
-    """Resample one whole axis."""
-    if axis.unchanged:
-        return slab
-    parts = []
-    for _, columns, weights in _bands(axis, order, slab.device, max(PLANES, axis.new_size // 4)):
-        parts.append(_product(weights, slab.narrow(dim, columns.start, columns.stop - columns.start), dim))
-    return torch.cat(parts, dim)
-
-
-def _bands(axis: Axis, order: int, device: torch.device, planes: int) -> Iterator[tuple[slice, slice, Tensor | None]]:
-    """Blocks of output planes, the input planes that they need, and the weights (None: they are the input planes)."""
-    weights = None if axis.unchanged else axis_weights(axis, order)
-    for start in range(0, axis.new_size, planes):
-        rows = slice(start, min(start + planes, axis.new_size))
-        if weights is None:
-            yield rows, rows, None
-            continue
-        part = weights[rows]
-        used = part if order == 0 else part.any(0).nonzero()
-        columns = slice(int(used.min()), int(used.max()) + 1)
-        yield rows, columns, (part - columns.start if order == 0 else part[:, columns]).to(device)
-
-
-def _product(weights: Tensor | None, part: Tensor, dim: int) -> Tensor:
-    """`weights @ part` along one axis of (C, …)."""
-    if weights is None:
-        return part
-    if weights.ndim == 1:
-        return part.index_select(dim, weights)
-    part = part.to(torch.float32)
-    if dim == part.ndim - 1:
-        return part @ weights.T
-    before, after = part.shape[:dim], part.shape[dim + 1 :]
-    return (weights @ part.reshape(-1, part.shape[dim], math.prod(after))).reshape(*before, -1, *after)
 
 
 class SeparableResample(SpatialResample):
@@ -245,7 +87,7 @@ class SeparableResample(SpatialResample):
             if out is None or best is None:
                 out, best = torch.full_like(share, value), torch.as_tensor(share).clone()
             else:
-                _keep_larger(torch.as_tensor(out), best, torch.as_tensor(share), value)
+                keep_larger(torch.as_tensor(out), best, torch.as_tensor(share), value)
         assert out is not None
         if isinstance(out, MetaTensor) and out.applied_operations:
             out.applied_operations[-1][TraceKeys.EXTRA_INFO]["mode"] = LABEL
@@ -283,74 +125,6 @@ class SeparableResample(SpatialResample):
                 align_corners=False,
                 dtype=torch.float64,
             )
-
-
-def parallel_axes(source: Tensor, target: Tensor, size: Sequence[int], new_size: Sequence[int]) -> list[Axis] | None:
-    """What a change of grid is along each axis, or None if it is not a scaling along the axes.
-
-    Args:
-        source: (d + 1, d + 1) affine of the old grid.
-        target: of the new one.
-        size: d voxel counts of the old one.
-        new_size: of the new one.
-    """
-    if len(size) != len(new_size):
-        return None
-    steps = torch.linalg.solve(source, target).numpy()
-    matrix, offset = steps[:-1, :-1], steps[:-1, -1]
-    # how far, in voxels, the other axes' share carries a voxel over the whole volume
-    drift = np.abs(matrix - np.diag(np.diag(matrix))) @ np.asarray(new_size, dtype=float)
-    if drift.max() > 1e-3 or (np.diag(matrix) <= 0).any():
-        return None
-    axes = []
-    for i, (old, new) in enumerate(zip(size, new_size, strict=True)):
-        scale, start = float(matrix[i, i]), float(offset[i])
-        # nothing moves by a thousandth of a voxel: the grid is the same along this axis
-        if old == new and abs(scale - 1) * new < 1e-3 and abs(start) < 1e-3:
-            scale, start = 1.0, 0.0
-        axes.append(Axis(int(old), int(new), scale, start))
-    return axes
-
-
-def resampling_grid(affine: np.ndarray, size: Sequence[int], spacing: Sequence[float]) -> tuple[list[int], np.ndarray]:
-    """The grid of another spacing over an image, as `monai.data.utils.compute_shape_offset`, decided in millimetres.
-
-    MONAI puts the first voxel of the new grid on the image's first voxel if that is a corner of the image in the new
-    directions, else it centres the new grid on the image. Whether it is a corner it asks of float64 numbers with
-    `np.allclose(…, 0, rtol=1e-3)`, whose relative tolerance counts nothing beside 0 and whose absolute one is 1e-8
-    voxels. An oblique affine that was written as float32 or as decimal text is never that orthogonal, so rounding
-    decides, and one series read from NIfTI and from DICOM lands on two grids up to half a voxel of the coarse axis apart.
-    So it is, at half a voxel, with the number of voxels.
-
-    Here both are decided with `TOLERANCE`: affines whose voxels agree to 1e-4 mm give the same size, and affines that
-    agree as well.
-
-    Args:
-        affine: (d + 1, d + 1).
-        size: d voxel counts.
-        spacing: d target spacings in mm; what is not positive keeps the image's.
-
-    Returns:
-        Voxel counts and affine of the new grid.
-    """
-    n = len(size)
-    own = affine_to_spacing(affine, n)
-    target = [
-        float(old if wanted <= 0 or abs(old - wanted) * count <= TOLERANCE else wanted)
-        for old, wanted, count in zip(own, spacing, size, strict=True)
-    ]
-    new_affine = zoom_affine(affine, target, diagonal=False)
-    corners = np.array(list(product(*((0.0, count - 1.0) for count in size)))).T
-    places = (np.linalg.solve(new_affine[:n, :n], affine[:n, :n]) @ corners) * np.array(target)[:, None]
-    # half-way between two sizes the larger is taken, whatever rounding has done to the extent
-    new_size = [
-        math.floor((extent + TOLERANCE) / step + 1.5) for extent, step in zip(np.ptp(places, 1), target, strict=True)
-    ]
-    new_affine[:n, -1] = affine[:n, -1]
-    if places.min() < -TOLERANCE:  # a sheared image
-        shift = affine[:n, :n] @ (np.array(size) / 2) - new_affine[:n, :n] @ (np.array(new_size) / 2)
-        new_affine[:n, -1] += shift
-    return new_size, new_affine
 
 
 class SeparableSpacing(Spacing):

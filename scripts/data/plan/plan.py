@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from scripts.data.plan.rules import anisotropic as anisotropic_network
 from scripts.data.plan.rules import batch_size, nnunet_patch, paper_patch, resampled_sizes, target_spacing
 
 REASONS = "_plan_"
+# an id of a bundle that takes its value from trained weights, and its own value where there are none
+OWN_VALUE = r"\$@settings\.get\('\w+', [^@]*\)"
 Choices = dict[str, tuple[Any, str]]
 
 
@@ -115,12 +118,21 @@ def _refuse_other(files: Mapping[Path, dict[str, Any]], name: str) -> None:
 
 
 def read_train_config(bundle: str | Path) -> dict[str, Any]:
-    """The bundle's `configs/train.json`.
+    """The bundle's `configs/train.json` with its own values where it would take those of trained weights.
 
     Raises:
         CaseError: it is missing or not JSON.
     """
-    return read_config(Path(bundle) / "configs" / "train.json", f"bundle {bundle}", "pass a bundle's folder")
+    from monai.bundle import ConfigParser
+
+    config = read_config(Path(bundle) / "configs" / "train.json", f"bundle {bundle}", "pass a bundle's folder")
+    if "settings" not in config:
+        return config
+    config["settings"] = {}
+    parser = ConfigParser(config)
+    # what follows another id is left to whoever resolves the whole, overrides included
+    own = [key for key, value in config.items() if isinstance(value, str) and re.fullmatch(OWN_VALUE, value)]
+    return {**config, **{key: parser.get_parsed_content(key) for key in own}}
 
 
 def read_config(path: Path, name: str, remedy: str) -> dict[str, Any]:

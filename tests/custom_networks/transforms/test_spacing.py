@@ -12,9 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, Spacingd
 from nibabel.eulerangles import euler2mat
 
-import custom_networks.transforms.spacing as spacing_module
 from custom_networks import SeparableSpacingd
-from custom_networks.transforms.spacing import Axis, axis_weights, resample_axes
 
 SPACING = (0.7, 0.8, 4.0)
 
@@ -195,32 +193,3 @@ def test_what_is_not_along_the_axes_is_left_to_monai(options: dict[str, Any]) ->
     ours = SeparableSpacingd("image", (1.0, 1.0, 3.0), mode="bilinear", **options)({"image": pair()["image"]})
     theirs = Spacingd("image", (1.0, 1.0, 3.0), mode="bilinear", **options)({"image": pair()["image"]})
     assert torch.equal(plain(ours, "image"), plain(theirs, "image"))
-
-
-def test_half_way_between_two_voxels_the_later_one_is_taken() -> None:
-    for noise in (-1e-12, 0.0, 1e-12):
-        assert axis_weights(Axis(8, 4, 2.0, 0.5 + noise), 0).tolist() == [1, 3, 5, 7]
-
-
-def test_a_plane_takes_no_more_than_its_neighbours() -> None:
-    """Bands of weights, not whole matrices: what the speed and the memory of large axes rest on."""
-    used = (axis_weights(Axis(500, 700, 5 / 7, 0.0), 3) != 0).sum(1)
-    assert int(used.max()) < 40
-
-
-def test_memory_stays_below_a_quarter_of_a_volume_beside_input_and_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    size, new = (96, 96, 96), (192, 192, 192)
-    image = torch.zeros(1, *size)
-    axes = [Axis(a, b, a / b, -0.25) for a, b in zip(size, new, strict=True)]
-    sizes: list[int] = []
-    original = spacing_module._product
-
-    def watched(*args: Any) -> torch.Tensor:
-        result = original(*args)
-        sizes.append(result.numel())
-        return result
-
-    monkeypatch.setattr(spacing_module, "_product", watched)
-    assert resample_axes(image, axes, 3).shape == (1, *new)
-    assert sizes
-    assert max(sizes) < 0.25 * 192**3

@@ -8,6 +8,7 @@ import pytest
 from custom_networks.errors import CaseError
 from scripts.data.plan.fits import fits, table
 from scripts.data.plan.memory import Step, largest_batch
+from scripts.data.plan.plan import read_train_config
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -22,9 +23,7 @@ def test_table_says_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert lines[2] == "| precision | training, 1 patch | 2 patches | inference, 2 windows | largest batch in 4 GiB |"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
     assert [row[0] for row in cells] == ["bf16", "fp32"]
-    step = Step(
-        {**json.loads((bundle / "configs/train.json").read_text()), **small}, precision="fp32", memory=4 * 2**30
-    )
+    step = Step({**read_train_config(bundle), **small}, precision="fp32", memory=4 * 2**30)
     batch, (one, _) = largest_batch(step, 4 * 2**30)
     assert cells[1][1] == f"{one / 2**30:.2f}"
     assert cells[1][4] == str(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from custom_networks.errors import CaseError
 from scripts.data.plan.memory import CONTEXT_BYTES, MARGIN, Step, largest_batch, needed
+from scripts.data.plan.plan import read_train_config
 
 BUNDLES = Path(__file__).resolve().parents[4] / "bundles"
 # large enough that activations outweigh parameters, as they do at full size
@@ -24,7 +24,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def step_of(bundle: str, precision: str = "fp32", **more: Any) -> Step:
-    config = json.loads((BUNDLES / bundle / "configs/train.json").read_text())
+    config = read_train_config(BUNDLES / bundle)
     return Step({**config, **SIZES[bundle], **more}, precision=precision)
 
 
@@ -61,8 +61,9 @@ def test_precision_and_checkpointing_are_told_apart() -> None:
 
 @pytest.mark.slow
 def test_the_papers_step_at_full_size() -> None:
-    config = json.loads((BUNDLES / "organ_pocketnet/configs/train.json").read_text())
-    assert Step(config).training_peak(2) / 2**30 == pytest.approx(3.41, abs=0.05)
+    assert Step(read_train_config(BUNDLES / "organ_pocketnet")).training_peak(2) / 2**30 == pytest.approx(
+        3.41, abs=0.05
+    )
 
 
 def test_largest_batch_is_the_last_that_fits() -> None:
