@@ -6,15 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
-    from custom_networks.cases import distinct_cases, fold_split, inference_cases, read_datalist
-    from custom_networks.data import check_case, check_cases, check_ranks
-    from custom_networks.datalist import (
+    from custom_networks.data.cases import distinct_cases, fold_split, inference_cases, read_datalist
+    from custom_networks.data.checks import check_case, check_cases, check_ranks
+    from custom_networks.data.datalist import (
         Case,
         Datalist,
         case_name,
         safe_name,
     )
-    from custom_networks.datasets import PreparedDataset, SeededDataset, SeededSampler, prepare_datasets
+    from custom_networks.data.datasets import PreparedDataset, SeededDataset, SeededSampler, prepare_datasets
+    from custom_networks.data.volumes import read_label, read_volume
     from custom_networks.engines import (
         MixedPrecisionEvaluator,
         MixedPrecisionTrainer,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         validation_subset,
     )
     from custom_networks.errors import CaseError, report_case_errors
-    from custom_networks.handlers import BestModelSaver, ClipGradient, StopAtNaN, ValidateRegularly
+    from custom_networks.handlers.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
+    from custom_networks.handlers.resume import ResumeTraining
+    from custom_networks.handlers.training import BestModelSaver, ClipGradient, StopAtNaN, ValidateRegularly
     from custom_networks.inferers import LabelMapInferer, TwoStageInferer
     from custom_networks.losses import ChunkedDiceCELoss, MaskedReconstructionLoss, ParameterNormLoss
     from custom_networks.metrics import SurfaceMetric, surface_metrics
@@ -37,32 +40,29 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.pocketnet import PocketNet
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
     from custom_networks.options import check_options
-    from custom_networks.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
-    from custom_networks.resume import ResumeTraining
     from custom_networks.settings import check_part, check_settings, read_settings
     from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
-    from custom_networks.volumes import read_label, read_volume
     from custom_networks.weights import check_weights, load_ensemble, load_pretrained, load_weights, read_weights
 
 # imported when first asked for: torch and MONAI take many seconds, and most of the scripts need neither
 _HOME = {
-    "Case": "datalist",
-    "Datalist": "datalist",
-    "case_name": "datalist",
-    "check_case": "data",
-    "check_cases": "data",
-    "check_ranks": "data",
-    "distinct_cases": "cases",
-    "fold_split": "cases",
-    "inference_cases": "cases",
-    "read_datalist": "cases",
-    "safe_name": "datalist",
-    "PreparedDataset": "datasets",
-    "SeededDataset": "datasets",
-    "SeededSampler": "datasets",
-    "prepare_datasets": "datasets",
+    "Case": "data.datalist",
+    "Datalist": "data.datalist",
+    "case_name": "data.datalist",
+    "check_case": "data.checks",
+    "check_cases": "data.checks",
+    "check_ranks": "data.checks",
+    "distinct_cases": "data.cases",
+    "fold_split": "data.cases",
+    "inference_cases": "data.cases",
+    "read_datalist": "data.cases",
+    "safe_name": "data.datalist",
+    "PreparedDataset": "data.datasets",
+    "SeededDataset": "data.datasets",
+    "SeededSampler": "data.datasets",
+    "prepare_datasets": "data.datasets",
     "CaseError": "errors",
     "report_case_errors": "errors",
     "MixedPrecisionEvaluator": "engines",
@@ -71,19 +71,19 @@ _HOME = {
     "mixed_precision_dtype": "engines",
     "share_batch": "engines",
     "validation_subset": "engines",
-    "BestModelSaver": "handlers",
-    "ClipGradient": "handlers",
-    "StopAtNaN": "handlers",
-    "ValidateRegularly": "handlers",
-    "ResumeTraining": "resume",
+    "BestModelSaver": "handlers.training",
+    "ClipGradient": "handlers.training",
+    "StopAtNaN": "handlers.training",
+    "ValidateRegularly": "handlers.training",
+    "ResumeTraining": "handlers.resume",
     "LabelMapInferer": "inferers",
     "TwoStageInferer": "inferers",
     "ChunkedDiceCELoss": "losses",
     "ParameterNormLoss": "losses",
     "SurfaceMetric": "metrics",
     "surface_metrics": "metrics",
-    "read_label": "volumes",
-    "read_volume": "volumes",
+    "read_label": "data.volumes",
+    "read_volume": "data.volumes",
     "check_options": "options",
     "check_weights": "weights",
     "load_ensemble": "weights",
@@ -100,9 +100,9 @@ _HOME = {
     "PocketNet": "networks.pocketnet",
     "MeanEnsemble": "networks.two_stage",
     "TwoStagePocketNet": "networks.two_stage",
-    "RecordTrainingCases": "provenance",
-    "check_evaluation": "provenance",
-    "check_unseen_cases": "provenance",
+    "RecordTrainingCases": "handlers.provenance",
+    "check_evaluation": "handlers.provenance",
+    "check_unseen_cases": "handlers.provenance",
     "check_part": "settings",
     "check_settings": "settings",
     "read_settings": "settings",

@@ -1,6 +1,6 @@
 """A prepared volume, read from the disk as far as it is needed.
 
-`custom_networks.prepare` writes a folder per case: an array `<key>.npy` (C, D, H, W) per key, C-ordered and
+`custom_networks.data.prepare` writes a folder per case: an array `<key>.npy` (C, D, H, W) per key, C-ordered and
 uncompressed; `positions.npy`, flat voxel indices of each class of the label; `meta.json`, which says what they are.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.transforms.transform import Transform
 
-from custom_networks.datalist import case_name
+from custom_networks.data.datalist import case_name
 from custom_networks.errors import CaseError
 
 SOURCES = ("file", "label", "none")

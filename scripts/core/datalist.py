@@ -1,4 +1,4 @@
-"""Writing of datalists and adding to them. The types and the reader are `custom_networks.datalist`'s, which bundles use."""
+"""Writing of datalists and adding to them. The types and the reader are `custom_networks.data.datalist`'s, which bundles use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from custom_networks import CaseError
-from custom_networks.datalist import (
+from custom_networks.data.datalist import (
     PATH_KEYS,
     SECTIONS,
     Case,

@@ -28,7 +28,7 @@ from typing import Any
 
 import custom_networks
 from custom_networks import CaseError
-from custom_networks.datalist import Case, read_json
+from custom_networks.data.datalist import Case, read_json
 from scripts.core.files import write_text
 from scripts.core.memory import peak_bytes
 

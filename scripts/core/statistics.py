@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks.data import check_grid, check_image
+from custom_networks.data.checks import check_grid, check_image
 from scripts.core.files import write_text
 from scripts.core.reading import read
 

@@ -322,7 +322,10 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
             meta_file="configs/metadata.json",
             config_file=configs,
             **more,
-            **{k: options[k] for k in ("kernel_sizes", "strides", "features", "deep_supervision")},
+            **{
+                k: options[k]
+                for k in ("spacing", "patch_size", "kernel_sizes", "strides", "features", "deep_supervision")
+            },
         )
         assert target.stat().st_size > 1000
         return

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from custom_networks import CaseError
-from custom_networks.data import Volume, check_grid, check_image, check_values
+from custom_networks.data.checks import Volume, check_grid, check_image, check_values
 from scripts.core.datalist import Case
 from scripts.core.look import slice_picture
 from scripts.core.reading import one_sentence, read

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from custom_networks.data import check_grid, check_image, check_values
-from custom_networks.datalist import Case, Datalist, Patients, safe_name
+from custom_networks.data.checks import check_grid, check_image, check_values
+from custom_networks.data.datalist import Case, Datalist, Patients, safe_name
 from custom_networks.errors import CaseError
 from scripts.core.datalist import add_cases, existing, write_datalist
 from scripts.core.files import write_nifti

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from custom_networks import CaseError
-from custom_networks.datalist import read_json
+from custom_networks.data.datalist import read_json
 from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
 from scripts.core.statistics import KnownStatistics

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks import CaseError
-from custom_networks.datasets import deterministic_part
-from custom_networks.prepare import Recipe, first_line, prepare_case, prepared_keys
+from custom_networks.data.datasets import deterministic_part
+from custom_networks.data.prepare import Recipe, first_line, prepare_case, prepared_keys
 from scripts.core.datalist import Case
 
 JOURNAL = "journal.jsonl"

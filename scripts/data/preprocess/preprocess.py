@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from custom_networks import CaseError
-from custom_networks.data import check_values
-from custom_networks.prepare import DTYPES, PARTIAL, Recipe
+from custom_networks.data.checks import check_values
+from custom_networks.data.prepare import DTYPES, PARTIAL, Recipe
 from scripts.core.datalist import Case, Datalist, distinct_names, write_datalist
 from scripts.core.files import write_text
 from scripts.core.jobs import in_processes, on_cluster

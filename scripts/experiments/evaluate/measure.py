@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from custom_networks import CaseError
-from custom_networks.data import check_grid, check_values
+from custom_networks.data.checks import check_grid, check_values
 from custom_networks.metrics import surface_metrics
 from scripts.core.datalist import Case, image_stem, safe_name
 from scripts.core.reading import each_case, one_sentence, read

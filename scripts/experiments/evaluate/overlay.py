@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from custom_networks.data import check_grid
+from custom_networks.data.checks import check_grid
 from scripts.core.datalist import Case
 from scripts.core.files import atomic_file
 from scripts.core.look import colours, grey_range, plain_text

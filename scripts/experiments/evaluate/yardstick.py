@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_networks import CaseError
-from custom_networks.datalist import read_json
+from custom_networks.data.datalist import read_json
 from scripts.experiments.evaluate.aggregate import METRICS
 
 SHIPPED = Path(__file__).with_name("yardstick.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from custom_networks.datalist import Datalist, read_json
+from custom_networks.data.datalist import Datalist, read_json
 from scripts.core.manifest import bind, inputs
 from scripts.experiments.evaluate.significance import sign_flip_test
 from scripts.experiments.evidence.ct_samples import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from custom_networks import CaseError
-from custom_networks.cases import fold_split
+from custom_networks.data.cases import fold_split
 from scripts.core.datalist import Case, Datalist, distinct_names, safe_name, write_datalist
 from scripts.core.files import locked
 from scripts.experiments.training.fold import CHECKPOINTS, Fold, check_unseen

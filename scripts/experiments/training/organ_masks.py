@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks import CaseError, check_unseen_cases, read_weights
-from custom_networks.cases import distinct_cases
+from custom_networks.data.cases import distinct_cases
 from scripts.core.datalist import Case, Datalist, image_stem, safe_name, write_datalist
 from scripts.core.files import locked
 from scripts.experiments.training.bundle_run import run_bundle

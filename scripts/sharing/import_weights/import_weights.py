@@ -7,8 +7,8 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from custom_networks.checkpoints import write_checkpoint
 from custom_networks.errors import CaseError
+from custom_networks.handlers.checkpoints import write_checkpoint
 from custom_networks.settings import decoded
 from scripts.core.files import write_text
 from scripts.sharing.import_weights.stunet import convert_stunet, read_checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks.data import check_image
+from custom_networks.data.checks import check_image
 from custom_networks.errors import CaseError
 from scripts.core.datalist import safe_name
 from scripts.core.dicom.source import SourceSeries, read_source

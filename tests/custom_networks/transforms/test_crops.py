@@ -12,7 +12,7 @@ from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, SpatialPad
 
 from custom_networks import ClassPositionsd, RandPatchCropd
-from custom_networks.prepare import _store
+from custom_networks.data.prepare import _store
 from custom_networks.transforms.crops import class_positions
 from custom_networks.transforms.mapped import MappedVolume
 

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 
 from custom_networks import CaseError
-from custom_networks.prepare import _store
+from custom_networks.data.prepare import _store
 from custom_networks.transforms.mapped import MappedVolume, close_mapped
 
 AFFINE = torch.diag(torch.tensor([-0.5, -0.5, 3.0, 1.0], dtype=torch.float64))

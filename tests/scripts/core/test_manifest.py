@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from custom_networks import CaseError
-from custom_networks.datalist import Case
+from custom_networks.data.datalist import Case
 from scripts.core import manifest
 from scripts.core.manifest import bind, bound, inputs, record
 

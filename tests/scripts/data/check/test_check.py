@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks import volumes
+from custom_networks.data import volumes
 from scripts.core import reading
 from scripts.core.datalist import Case
 from scripts.core.look import colours, label_colors, slice_picture

@@ -20,7 +20,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from custom_networks import CaseError, PreparedDataset
-from custom_networks.prepare import case_folder
+from custom_networks.data.prepare import case_folder
 from custom_networks.transforms.mapped import MappedVolume
 from scripts.core.datalist import Case
 from scripts.core.jobs import in_processes, on_cluster

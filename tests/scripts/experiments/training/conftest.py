@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine
 
 from custom_networks import RecordTrainingCases, read_datalist
-from custom_networks.datalist import image_stem
+from custom_networks.data.datalist import image_stem
 from scripts.experiments.training import fold as fold_module
 from scripts.experiments.training import organ_masks as masks_module
 

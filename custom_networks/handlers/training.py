@@ -12,9 +12,9 @@ from ignite.engine import Engine, Events
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver, ValidationHandler
 
-from custom_networks.checkpoints import BackgroundWriter, process_rank
 from custom_networks.engines import TrainingEvents
 from custom_networks.errors import CaseError
+from custom_networks.handlers.checkpoints import BackgroundWriter, process_rank
 from custom_networks.settings import write_settings
 
 

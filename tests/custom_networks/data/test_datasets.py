@@ -24,7 +24,7 @@ from monai.transforms import (
     Spacingd,
 )
 
-import custom_networks.datasets as module
+import custom_networks.data.datasets as module
 from custom_networks import (
     CaseError,
     ClassPositionsd,
@@ -34,7 +34,7 @@ from custom_networks import (
     SeededSampler,
     prepare_datasets,
 )
-from custom_networks.datasets import deterministic_part
+from custom_networks.data.datasets import deterministic_part
 from custom_networks.transforms.mapped import MappedVolume
 
 KEYS = ["image", "label"]

@@ -8,7 +8,7 @@ from ignite.engine import Events, State
 from monai.handlers import CheckpointLoader
 
 from custom_networks import CaseError
-from custom_networks.handlers import BestModelSaver
+from custom_networks.handlers.training import BestModelSaver
 
 
 def train(toy: Any, folder: Path, epochs: int, names: tuple[str, ...] = ("a", "b"), **more: Any) -> Any:
@@ -121,7 +121,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(toy, tmp_path):
 def test_seeds_differ_between_epochs_and_ranks(toy, tmp_path, monkeypatch):
     drawn: dict[tuple[int, int], float] = {}
     for rank in (0, 1):
-        monkeypatch.setattr("custom_networks.resume.process_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("custom_networks.handlers.resume.process_rank", lambda rank=rank: rank)
         trainer = toy().resumable(tmp_path / str(rank), 2)
         trainer.add_event_handler(
             Events.EPOCH_STARTED,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from custom_networks import CaseError, checkpoints
-from custom_networks.checkpoints import BackgroundWriter, FolderLock, read_checkpoint, write_checkpoint
+from custom_networks import CaseError
+from custom_networks.handlers import checkpoints
+from custom_networks.handlers.checkpoints import BackgroundWriter, FolderLock, read_checkpoint, write_checkpoint
 
 
 def test_reads_what_it_wrote_and_leaves_nothing_else(tmp_path):
@@ -104,7 +105,7 @@ def test_a_folder_has_one_training(tmp_path):
 def test_a_killed_training_gives_its_folder_back_though_its_workers_live_on(tmp_path):
     code = (
         "import os, sys, time\n"
-        "from custom_networks.checkpoints import FolderLock\n"
+        "from custom_networks.handlers.checkpoints import FolderLock\n"
         "lock = FolderLock(sys.argv[1]); lock.acquire()\n"
         "if os.fork() == 0:\n"
         "    time.sleep(30)\n"

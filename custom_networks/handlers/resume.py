@@ -18,11 +18,11 @@ from ignite.engine import Engine, Events
 from monai.engines import Workflow
 from monai.handlers import CheckpointLoader, EarlyStopHandler
 
-from custom_networks.checkpoints import BackgroundWriter, FolderLock, process_rank, read_checkpoint
-from custom_networks.datalist import case_name
+from custom_networks.data.datalist import case_name
 from custom_networks.engines import TrainingEvents
 from custom_networks.errors import CaseError
-from custom_networks.handlers import BestModelSaver
+from custom_networks.handlers.checkpoints import BackgroundWriter, FolderLock, process_rank, read_checkpoint
+from custom_networks.handlers.training import BestModelSaver
 from custom_networks.settings import write_settings
 from custom_networks.weights import read_weights
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_networks.datalist import NO_PATIENT, Datalist, case_name, image_stem
+from custom_networks.data.datalist import NO_PATIENT, Datalist, case_name, image_stem
 from custom_networks.errors import CaseError
 
 

@@ -5,7 +5,7 @@ import pytest
 from ignite.engine import Engine
 
 from custom_networks import CaseError, RecordTrainingCases, check_evaluation, check_unseen_cases
-from custom_networks.provenance import RECORD
+from custom_networks.handlers.provenance import RECORD
 
 CASES = [{"case": "ann1", "patient": "ann"}, {"case": "ann2", "patient": "ann"}, {"image": "x/beth.nii.gz"}]
 

@@ -14,7 +14,7 @@ import pytest
 from monai.transforms import EnsureChannelFirstd, LoadImaged, ScaleIntensityd
 
 from custom_networks import CaseError
-from custom_networks.prepare import Recipe, case_folder, prepare_case, prepared_keys
+from custom_networks.data.prepare import Recipe, case_folder, prepare_case, prepared_keys
 
 KEYS = ["image", "label"]
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])

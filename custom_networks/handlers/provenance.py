@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from custom_networks.datalist import case_name
+from custom_networks.data.datalist import case_name
 from custom_networks.errors import CaseError
 from custom_networks.options import check_options
 

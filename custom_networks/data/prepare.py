@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom_networks.data import check_case
-from custom_networks.datalist import PATH_KEYS, case_name, safe_name
+from custom_networks.data.checks import check_case
+from custom_networks.data.datalist import PATH_KEYS, case_name, safe_name
+from custom_networks.data.volumes import read_grid
 from custom_networks.errors import CaseError
 from custom_networks.transforms.crops import class_positions
 from custom_networks.transforms.mapped import META_FILE, POSITIONS_FILE
-from custom_networks.volumes import read_grid
 
 PARTIAL = ".partial_"
 DTYPES = ("int16", "float16", "float32")

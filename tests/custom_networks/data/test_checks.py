@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks import CaseError, check_case, check_cases, data
+from custom_networks import CaseError, check_case, check_cases
+from custom_networks.data import checks
 
 AFFINE = np.diag([-1.0, -1.0, 4.0, 1.0])
 
@@ -141,13 +142,13 @@ def test_no_cases_and_cases_without_a_label_are_refused(case, enabled):
 def test_good_cases_are_read_once(case, tmp_path, monkeypatch):
     """Until path, size or time of a file changes, or what is checked; a bad one stays bad."""
     cache, read = tmp_path / "prepared" / "checked.json", []
-    real = data.check_case
+    real = checks.check_case
 
     def counted(case, *arguments, **options):
         read.append(case["case"])
         return real(case, *arguments, **options)
 
-    monkeypatch.setattr(data, "check_case", counted)
+    monkeypatch.setattr(checks, "check_case", counted)
     bad = {"case": "p002", "image": case["image"], "label": str(tmp_path / "nowhere.nii.gz")}
     for _ in range(2):
         with pytest.raises(CaseError, match=r"p002: label .*nowhere.nii.gz does not exist"):

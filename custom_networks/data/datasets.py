@@ -17,9 +17,9 @@ from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import DistributedSampler
 
-from custom_networks.data import case_name
+from custom_networks.data.checks import case_name
+from custom_networks.data.prepare import Recipe, case_folder, prepare_case, prepared_keys
 from custom_networks.errors import CaseError
-from custom_networks.prepare import Recipe, case_folder, prepare_case, prepared_keys
 from custom_networks.processes import in_processes
 from custom_networks.ranks import on_first_rank
 from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
@@ -51,7 +51,7 @@ class PreparedDataset(Dataset):
     """Cases whose deterministic transforms are done once, to arrays from which a crop is read without the rest.
 
     `prepare_datasets` does that for all cases before the first step; a case that is not prepared when it is asked for is
-    prepared then. See `custom_networks.prepare` for what MONAI's caches lack.
+    prepared then. See `custom_networks.data.prepare` for what MONAI's caches lack.
 
     Args:
         data: datalist entries with absolute paths.

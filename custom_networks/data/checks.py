@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from custom_networks.datalist import case_name
+from custom_networks.data.datalist import case_name
+from custom_networks.data.volumes import GRID_TOLERANCE, corner_distance, read_label, read_volume
 from custom_networks.errors import CaseError
-from custom_networks.volumes import GRID_TOLERANCE, corner_distance, read_label, read_volume
 
 # voxels (X, Y, Z) and their 4x4 affine
 Volume: TypeAlias = tuple[np.ndarray, np.ndarray]

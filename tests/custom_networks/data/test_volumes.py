@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from custom_networks import CaseError, check_case, read_label, read_volume
-from custom_networks.volumes import corner_distance
+from custom_networks.data.volumes import corner_distance
 from tests.bad_volumes import AFFINE, IMAGES, LABELS, SHAPE, image
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_networks import CaseError, Datalist, fold_split, read_datalist, safe_name
-from custom_networks.datalist import Case, image_stem
+from custom_networks.data.datalist import Case, image_stem
 
 CASES = [{"case": f"p{i}", "patient": f"p{i // 2}", "image": f"images/{i}.nii.gz", "fold": i // 2} for i in range(6)]
 

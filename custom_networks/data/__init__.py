@@ -1,0 +1,1 @@
+"""Datalists, volumes and their checks, prepared cases."""

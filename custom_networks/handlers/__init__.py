@@ -1,0 +1,1 @@
+"""Handlers of a training and the files they write."""
