@@ -166,7 +166,7 @@ class Datalist:
         return Datalist(
             name=str(content.get("name") or ""),
             modality=_modality(content),
-            labels=_labels(content.get("labels"), where),
+            labels=read_labels(content.get("labels"), where),
             training=training,
             testing=testing,
             more={key: value for key, value in content.items() if key not in known},
@@ -329,8 +329,16 @@ def _case(
     return Case(name, files, patient, fold, {key: v for key, v in entry.items() if key not in known}, folder)
 
 
-def _labels(labels: object, where: str) -> dict[int, str]:
-    """Value to name, from `{"1": "organ"}` (MONAI, Medical Decathlon) or `{"organ": 1}` (nnU-Net)."""
+def read_labels(labels: object, where: str) -> dict[int, str]:
+    """Value to name, from `{"1": "organ"}` (MONAI, Medical Decathlon) or `{"organ": 1}` (nnU-Net).
+
+    Args:
+        labels: the entry of a JSON file, or None where it has none.
+        where: the file, for the message.
+
+    Raises:
+        CaseError: it is no such map, or a name or value stands in it twice.
+    """
     if labels is None:
         return {}
     pairs: list[tuple[object, object]] = []

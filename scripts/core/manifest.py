@@ -167,7 +167,7 @@ def _short(text: str) -> str:
 @contextmanager
 def record(
     folder: Path, verb: str, options: Mapping[str, Any], private: frozenset[str] = frozenset()
-) -> Iterator[None]:
+) -> Iterator[dict[str, Any]]:
     """Write `run.json` when the block ends, whether well or not.
 
     Args:
@@ -176,7 +176,11 @@ def record(
         options: with their values.
         private: options whose values may name a patient or a path of the hospital; what they were is not written, and
             neither is the text of warnings.
+
+    Yields:
+        A dict for what the verb has to say itself; it ends in the same file.
     """
+    own: dict[str, Any] = {}
     heard: list[str] = []
     shown = warnings.showwarning
 
@@ -187,7 +191,7 @@ def record(
     begin, clock, error, refused = datetime.now(UTC), time.perf_counter(), "", False
     warnings.showwarning = hear
     try:
-        yield
+        yield own
     except BaseException as raised:
         error = type(raised).__name__ if private else f"{type(raised).__name__}: {raised}"
         refused = isinstance(raised, CaseError)
@@ -209,6 +213,7 @@ def record(
             "peak_memory_mib": round(peak_bytes() / 2**20),
             "error": error,
             "warnings": [f"{len(heard)} not recorded"] if private and heard else list(dict.fromkeys(heard)),
+            **own,
         }
         # what is there was made by the run before, which a refused one leaves as it was
         if folder.is_dir() and not (refused and (folder / RUN).exists()):

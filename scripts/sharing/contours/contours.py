@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from custom_networks.data.datalist import read_json, read_labels
 from custom_networks.errors import CaseError
 from scripts.core.dicom.outlines import outlines
 from scripts.core.dicom.source import SourceSeries, read_source
@@ -82,16 +82,20 @@ def contours(
 
 
 def label_names(bundle: str | None, labels: str | None) -> dict[int, str]:
-    """Label value to name, from a bundle's metadata or a JSON file with `labels`."""
+    """Label value to name, from a bundle's metadata or a JSON file with `labels` as a datalist writes them.
+
+    Raises:
+        CaseError: none or both are given, or there are no such names in the file.
+    """
     if (bundle is None) == (labels is None):
         raise CaseError("labels", "what the values mean is not said", "give --bundle or --labels, one of them")
-    path = Path(bundle) / "configs/metadata.json" if bundle else Path(str(labels))
+    path = str(Path(bundle) / "configs/metadata.json") if bundle else str(labels)
+    content = read_json(path, path, "give another file")
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
         named = content["network_data_format"]["outputs"]["pred"]["channel_def"] if bundle else content["labels"]
-        return {int(value): str(name) for value, name in named.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CaseError(str(path), f"no names of labels in it ({type(error).__name__})", "give another file") from None
+    except (KeyError, TypeError) as error:
+        raise CaseError(path, f"no names of labels in it ({type(error).__name__})", "give another file") from None
+    return read_labels(named, path)
 
 
 def find_source(folder: str, uid: str | None = None) -> SourceSeries:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from custom_networks.errors import CaseError
 from scripts.core.dicom.write_rtstruct import write_rtstruct
 from scripts.core.dicom.write_seg import Segment, write_seg
-from scripts.core.files import write_text
+from scripts.core.manifest import record
 from scripts.core.reading import read
 from scripts.core.tables import text_table, write_csv
 from scripts.sharing.contours.contours import drawn_rois
@@ -68,8 +68,15 @@ def segment(
         raise CaseError("--formats", f"{', '.join(unknown)} is not known", f"choose from {', '.join(FORMATS)}")
     if weights and folds:
         raise CaseError("--weights", "it contradicts --folds", "give one of them")
-    start, target = time.perf_counter(), Path(output)
-    with tempfile.TemporaryDirectory(prefix="segment_") as folder:
+    target = Path(output)
+    told = {"input": input, "output": output, "bundle": bundle, "weights": weights, "folds": folds, "names": names}
+    # paths and descriptions may name a patient, and what is written is handed on
+    hidden = frozenset([*told, "description"])
+    options = {**told, "description": description, "formats": wanted, "device": device}
+    with (
+        record(target, "segment", options, hidden) as run,
+        tempfile.TemporaryDirectory(prefix="segment_") as folder,
+    ):
         work = Path(folder)
         house = unpacked(bundle, work)
         metadata = json.loads((house / "configs/metadata.json").read_text("utf-8"))
@@ -90,24 +97,31 @@ def segment(
                 records.append(found | {"seconds": round(time.perf_counter() - began, 2)})
                 rows += [{"scan": scan.name, **row} for row in found["structures"]]
             except CaseError as refusal:
-                records.append({"scan": scan.name, "refused": str(refusal)})
+                records.append({"scan": scan.name, "refused": _without_paths(str(refusal), scan)})
                 print(refusal, file=sys.stderr)
         if rows:
             write_csv(target / "volumes.csv", rows)
             print(text_table(rows))
-        content = {
+        target.mkdir(parents=True, exist_ok=True)
+        run |= {
             "bundle": {"name": metadata["name"], "version": metadata["version"], "weights_sha256": opened.digests()},
             "settings": opened.settings,
-            "versions": {name: version(name) for name in ("custom_networks", "monai", "torch", "numpy")},
-            "seconds": round(time.perf_counter() - start, 2),
             "left_out": left_out,
             "scans": records,
             "note": "automatic, not approved; research only",
         }
-        write_text(target / "run.json", json.dumps(content, indent=4) + "\n")
     refused = sum("refused" in record for record in records)
     print(f"{len(records) - refused} of {len(records)} scans segmented: {target}")
     return 2 if refused else 0
+
+
+def _without_paths(text: str, scan: Scan) -> str:
+    files = [scan.file] if scan.file else scan.series.files if scan.series else []
+    for path in files:
+        text = text.replace(str(path), "its file")
+    for folder in {path.parent for path in files}:
+        text = text.replace(str(folder), "its folder")
+    return text
 
 
 def fold_files(folder: str) -> list[str]:

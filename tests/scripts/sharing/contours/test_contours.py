@@ -16,7 +16,7 @@ from scripts.core.dicom.rtstruct import read_rtstruct
 from scripts.core.dicom.seg import read_seg, segment_to_mask
 from scripts.core.dicom.source import read_source
 from scripts.core.files import write_nifti
-from scripts.sharing.contours.contours import contours
+from scripts.sharing.contours.contours import contours, label_names
 from scripts.sharing.contours.place import RAS_TO_LPS, on_series
 
 SHAPE = (30, 26, 8)
@@ -112,6 +112,14 @@ def test_plastimatch_reads_the_same_voxels(view: str, dicom: Any, tmp_path: Path
         assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) >= 0.97
 
 
+@pytest.mark.parametrize(
+    "text", ['{"labels": {"0": "background", "1": "organ"}}', '{"labels": {"organ": 1, "background": 0}}']
+)
+def test_names_are_those_of_a_datalist_however_it_writes_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.json").write_text("\ufeff" + text, encoding="utf-8")
+    assert label_names(None, str(tmp_path / "labels.json")) == {0: "background", 1: "organ"}
+
+
 def test_refusals(series: Any, nifti: Path, dicom: Any, tmp_path: Path) -> None:
     folder, out = str(tmp_path / "mr"), str(tmp_path / "out")
     with pytest.raises(CaseError, match="--bundle or --labels"):
@@ -123,8 +131,15 @@ def test_refusals(series: Any, nifti: Path, dicom: Any, tmp_path: Path) -> None:
         contours(str(nifti), folder, out, labels=str(tmp_path / "labels.json"))
     with pytest.raises(CaseError, match="no image series"):
         contours(str(nifti), str(tmp_path / "nowhere"), out, bundle=TUMOR_BUNDLE)
-    with pytest.raises(CaseError, match="no names of labels"):
+    with pytest.raises(CaseError, match=r"metadata\.json: the file does not exist"):
         contours(str(nifti), folder, out, bundle=str(tmp_path))
+    for text, said in (
+        ('{"training": []}', "no names of labels"),
+        ('{"labels": {"1": "a", "2": "a"}}', "different names"),
+    ):
+        (tmp_path / "labels.json").write_text(text)
+        with pytest.raises(CaseError, match=said):
+            contours(str(nifti), folder, out, labels=str(tmp_path / "labels.json"))
     second = dicom.series(tmp_path / "mr/b", np.zeros(SHAPE, np.int16))
     with pytest.raises(CaseError, match="2 image series"):
         contours(str(nifti), folder, out, bundle=TUMOR_BUNDLE)

@@ -93,6 +93,10 @@ def test_the_run_is_written_down(small_bundle: Path, nifti: Path, tmp_path: Path
     segment(str(nifti), str(tmp_path / "a"), str(small_bundle))
     run = json.loads((tmp_path / "a/run.json").read_text())
     assert len(run["bundle"]["weights_sha256"][0]) == 64
+    assert run["settings"]
+    assert run["verb"] == "segment"
+    assert {"python", "torch", "monai"} <= set(run["versions"])
+    assert run["options"]["input"] == "not recorded"
     (scan,) = run["scans"]
     assert scan["shape"] == [40, 36, 12]
     assert scan["spacing_mm"] == [2.0, 2.0, 4.0]
@@ -121,7 +125,10 @@ def test_one_bad_scan_stops_none_of_the_others(
     assert len(err.strip().splitlines()) == 2
     assert "missing" in err
     assert "broken" in err
-    run = json.loads((tmp_path / "out/run.json").read_text())
+    text = (tmp_path / "out/run.json").read_text()
+    assert str(tmp_path) not in text
+    assert "a_missing" not in text
+    run = json.loads(text)
     assert ["refused" in scan for scan in run["scans"]] == [True, False, True, False]
     assert (tmp_path / "out/scan002/rtstruct.dcm").is_file()
 
