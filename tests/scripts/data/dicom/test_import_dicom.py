@@ -379,3 +379,19 @@ def test_phantom_as_dicom_reads_back(dicom: Any, tmp_path: Path, seed: int) -> N
         a, b = np.asanyarray(found.dataobj) == value, np.asanyarray(expected.dataobj) == value
         assert b.any(axis=(1, 2)).sum() >= 2
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.98
+
+
+def test_the_manifest_of_an_import_names_nobody(dicom: Any, tmp_path: Path, capfd: Any) -> None:
+    """Folder, labels and patterns of the command line, and what a refusal says, may hold what DICOM holds."""
+    tree, out = tmp_path / "PLANTED_JANE" / "19870605", tmp_path / "o"
+    series = dicom.series(tree / "good", IMAGE, patient=PLANTED, description="T2 PLANTED")
+    dicom.rtstruct(tree / "good" / "PLANTED.dcm", series, rois(dicom, series.affine, ("PLANTED Uterus", "gtv 4711")))
+    words = ["import_dicom", str(tree), str(out), "--labels", "{organ: 'PLANTED uterus', tumor: 'gtv 4711'}"]
+    assert main([*words, "--description", "PLANTED", "--workers", "1"]) == 0
+    content = (out / "run.json").read_bytes()
+    assert json.loads(content)["options"]["labels"] == "not recorded"
+    assert not [mark for mark in MARKS if mark in content]
+    (out / "run.json").unlink()
+    assert main([*words, "--structure_set", "PLANTED JANE (", "--workers", "1"]) == 2
+    capfd.readouterr()
+    assert not [mark for mark in MARKS if mark in (out / "run.json").read_bytes()]
