@@ -46,6 +46,7 @@ VERBS = {
         "scripts.sharing.import_weights.import_weights",
         "Turn published STU-Net weights into a bundle's model.pt.",
     ),
+    "package": ("scripts.sharing.package.package", "Make a release of a bundle and its weights, or verify one."),
     "organ_masks": (
         "scripts.experiments.training.organ_masks",
         "Organ masks for stage 2 where only some patients train stage 1.",
@@ -82,7 +83,7 @@ GROUPS = {
     ),
     "training": ("crossval", "organ_masks"),
     "results": ("evaluate",),
-    "sharing": ("segment", "contours", "import_weights"),
+    "sharing": ("segment", "contours", "package", "import_weights"),
     "evidence": ("stand_ins", "demo", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),
 }

@@ -310,5 +310,5 @@ def test_what_the_text_mentions_exists(stage: str) -> None:
     assert named
     assert set(named) <= ids | {"n"}
     for name in re.findall(r"`((?:configs/)?[a-z_]+\.json)`", text):
-        other = {"datalist.json", "plan.json", "prepared.json", "checked.json", "training_cases.json"}
+        other = {"datalist.json", "plan.json", "prepared.json", "checked.json", "training_cases.json", "model.json"}
         assert name in other or (REPO / "bundles" / stage / "configs" / Path(name).name).is_file(), name

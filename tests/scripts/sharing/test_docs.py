@@ -47,9 +47,10 @@ def test_every_option_that_the_pages_name_exists() -> None:
     import inspect
 
     from scripts.sharing.contours.contours import contours
+    from scripts.sharing.package.package import package
     from scripts.sharing.segment.segment import segment
 
-    for page, verb in (("segment.md", segment), ("contours.md", contours)):
+    for page, verb in (("segment.md", segment), ("contours.md", contours), ("releases.md", package)):
         named = set(re.findall(r"--(\w+)", (ROOT / "docs" / page).read_text()))
         assert named <= set(inspect.signature(verb).parameters), page
 

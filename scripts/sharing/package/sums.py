@@ -1,0 +1,61 @@
+"""SHA256SUMS of a folder, as `sha256sum -c` reads it, and its zip."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from scripts.core.files import write_text
+
+SUMS = "SHA256SUMS"
+# what does not get smaller
+STORED = {".pt", ".ts"}
+# of every entry, so that the same files give the same zip
+DATE = (2000, 1, 1, 0, 0, 0)
+
+
+def files_of(folder: Path) -> list[str]:
+    """Paths of the files in a folder, but for SHA256SUMS and what Python writes while it runs them."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [name for name in (path.relative_to(folder).as_posix() for path in paths) if name != SUMS]
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS."""
+    write_text(folder / SUMS, "".join(f"{digest(folder / name)}  {name}\n" for name in files_of(folder)))
+
+
+def wrong_sums(folder: Path) -> list[str]:
+    """What SHA256SUMS does not agree with, in words; empty where it does."""
+    lines = (folder / SUMS).read_text("utf-8").splitlines() if (folder / SUMS).is_file() else []
+    told = {name: value for value, _, name in (line.partition("  ") for line in lines)}
+    there = set(files_of(folder))
+    wrong = [f"{name} is missing" for name in told if name not in there]
+    wrong += [f"{name} is not in {SUMS}" for name in sorted(there) if name not in told]
+    return wrong + [
+        f"{name} is other than it was" for name in sorted(there & set(told)) if digest(folder / name) != told[name]
+    ]
+
+
+def zipped(folder: Path, archive: Path) -> Path:
+    """Pack a folder, under its own name.
+
+    Returns:
+        The zip.
+    """
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in [*files_of(folder), SUMS]:
+            entry = zipfile.ZipInfo(f"{folder.name}/{name}", DATE)
+            entry.compress_type = zipfile.ZIP_STORED if Path(name).suffix in STORED else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with (folder / name).open("rb") as stream, packed.open(entry, "w", force_zip64=True) as into:
+                while block := stream.read(2**20):
+                    into.write(block)
+    return archive
