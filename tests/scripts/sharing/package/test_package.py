@@ -29,13 +29,23 @@ def scan(blob: np.ndarray, tmp_path: Path) -> Path:
 def test_alone_it_gives_the_voxels_of_its_bundle(
     source: Path, unpacked: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"dataset_dir": str(scan), "output_dir": str(tmp_path / "bundle"), "num_workers": "0"}
+    options = {"dataset_dir": str(scan), "output_dir": str(tmp_path / "bundle")}
     monkeypatch.chdir(source)
-    run(config_file="configs/inference.json", **options)
+    run(config_file="configs/inference.json", num_workers=0, **options)
     options["output_dir"] = str(tmp_path / "release")
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json", *words],
+        [
+            sys.executable,
+            "-m",
+            "monai.bundle",
+            "run",
+            "--config_file",
+            "configs/inference.json",
+            "--num_workers",
+            "0",
+            *words,
+        ],
         cwd=unpacked,
         env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
         check=True,
