@@ -279,7 +279,7 @@ def test_an_organ_network_of_another_spacing_is_no_first_stage(
 def test_pretraining_in_another_orientation_is_no_start(weights: dict[str, Path], tmp_path: Path) -> None:
     values = {**SETTINGS["gynbtnet_finetune"], "ckpt_dir": str(tmp_path)}
     turned = parsed("gynbtnet_finetune", "train", **{**values, "orientation": "LPS"}).get_parsed_content("network_def")
-    with pytest.raises(CaseError, match="trained in orientation RAS, not LPS"):
+    with pytest.raises(CaseError, match="trained with orientation RAS, not LPS"):
         load_pretrained(turned, weights["gynbtnet_pretrain"])
     own = parsed("gynbtnet_finetune", "train", **values).get_parsed_content("network_def")
     report = load_pretrained(own, weights["gynbtnet_pretrain"])

@@ -28,7 +28,7 @@ TOLD: dict[str, type] = {
 TEXTS = {".json", ".md", ".txt", ".yml", ".conf"}
 # of this computer: a folder of Unix below its root, a drive or a share of Windows
 ABSOLUTE = re.compile(
-    r"(?<![\w.:/~-])/(?:home|root|Users|mnt|media|data|tmp|work|srv|opt|var|scratch|storage|usr|private)/[\w.~-]+"
+    r"(?<![\w.:/~-])/(?:home|root|Users|mnt|media|data|tmp|work|srv|opt|var|scratch|storage|private)/[\w.~-]+"
     r"|\b[A-Za-z]:\\+\w+|(?<!\w)\\\\\\\\\w+"
 )
 REMEDY = "make the release anew with `package`"
