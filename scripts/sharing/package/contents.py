@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 
 import custom_networks
-from custom_networks.checkpoints import write_checkpoint
 from custom_networks.errors import CaseError
-from custom_networks.provenance import RECORD
+from custom_networks.handlers.checkpoints import write_checkpoint
+from custom_networks.handlers.provenance import RECORD
 from custom_networks.settings import read_settings, write_settings
 from custom_networks.weights import read_weights
 from scripts.core.files import write_text
