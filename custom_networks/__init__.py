@@ -44,7 +44,14 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
     from custom_networks.transforms.spacing import SeparableSpacingd
-    from custom_networks.weights import check_weights, load_ensemble, load_pretrained, load_weights, read_weights
+    from custom_networks.weights import (
+        check_weights,
+        load_ensemble,
+        load_pretrained,
+        load_weights,
+        read_weights,
+        weights_if_present,
+    )
 
 # imported when first asked for: torch and MONAI take many seconds, and most of the scripts need neither
 _HOME = {
@@ -90,6 +97,7 @@ _HOME = {
     "load_pretrained": "weights",
     "load_weights": "weights",
     "read_weights": "weights",
+    "weights_if_present": "weights",
     "place": "networks.base",
     "GynBTEncoder": "networks.encoder",
     "ensemble_of": "networks.ensemble",

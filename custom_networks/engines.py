@@ -13,6 +13,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.engines.workflow import Workflow
 from monai.utils.enums import CommonKeys as Keys
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from custom_networks.errors import CaseError
 
@@ -30,12 +31,32 @@ class TrainingEvents(EventEnum):
     ENDED = "ended"
 
 
+class _WrongGradients(TorchDispatchMode):
+    """Refuses convolutions whose bfloat16 weight gradient torch 2.13 computes wrongly on CPUs (docs/reliability.md).
+
+    They are three voxels wide and one step long on the first axis, over images of two voxels there.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            images, weight, _, stride = args[:4]
+            wrong = (torch.bfloat16, 5, 2, 3, 1)
+            if (images.dtype, images.ndim, images.shape[2], weight.shape[2], stride[0]) == wrong:
+                raise CaseError(
+                    "training",
+                    f"in bfloat16 on a CPU torch computes wrong gradients of convolutions over {tuple(images.shape[2:])} voxels",
+                    "pass --amp False, or a --patch_size of another length on its first axis",
+                )
+        return func(*args, **(kwargs or {}))
+
+
 class MixedPrecisionTrainer(SupervisedTrainer):
     """MONAI's `SupervisedTrainer` whose precision, loss scale and accumulation are right for every optimizer and device.
 
     MONAI's scales the loss in bfloat16 too, hands scaled gradients to whatever stands between the backward pass and a
     fused optimizer, and autocasts on CUDA alone. Here bfloat16 and float32 go without a scale, float16 has one that is
     divided out before `TrainingEvents.GRADIENTS_READY`, and autocast is that of the device and ends before the loss.
+    The first step refuses what is known to be computed wrongly.
 
     Args:
         amp: autocast the network.
@@ -59,6 +80,7 @@ class MixedPrecisionTrainer(SupervisedTrainer):
         self.amp_dtype, self.loss_in_float32 = amp_dtype, loss_in_float32
         scaled = amp and amp_dtype == torch.float16
         self.scaler: Any = torch.amp.GradScaler(self.state.device.type, enabled=scaled)
+        self._unchecked = amp and amp_dtype == torch.bfloat16 and self.state.device.type == "cpu"
 
     def run(self) -> None:  # type: ignore[override]
         """Train; the scaler of before is kept, which MONAI's would replace."""
@@ -87,8 +109,12 @@ class MixedPrecisionTrainer(SupervisedTrainer):
         network: Any = self.network
         waits = isinstance(network, torch.nn.parallel.DistributedDataParallel) and not last
         with network.no_sync() if waits else contextlib.nullcontext():
-            with torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp):
+            with (
+                torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp),
+                _WrongGradients() if self._unchecked else contextlib.nullcontext(),
+            ):
                 output[Keys.PRED] = self.inferer(inputs, self.network)
+            self._unchecked = False
             self.fire_event(IterationEvents.FORWARD_COMPLETED)
             scores = _in_float32(output[Keys.PRED]) if self.loss_in_float32 else output[Keys.PRED]
             output[Keys.LOSS] = self.loss_function(scores, targets).mean()

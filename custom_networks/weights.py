@@ -143,6 +143,27 @@ def _parts(names: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(parts)) or "none"
 
 
+def weights_if_present(path: str | Path) -> str | None:
+    """Default of an id that names weights to start from, so that a training may also start without.
+
+        "pretrained": "$custom_networks.weights_if_present(@ckpt_dir + '/pretrained.pt')"
+
+    Args:
+        path: where they are looked for.
+
+    Returns:
+        The path; None, with a warning, if there is no such file. A path that a user passes instead has to exist.
+    """
+    if Path(path).is_file():
+        return str(path)
+    LOG.warning(
+        "%s does not exist: a new training starts from scratch. Put the previous stage's model.pt there, or pass its path "
+        "with --pretrained",
+        path,
+    )
+    return None
+
+
 def load_pretrained(
     network: nn.Module, path: str | Path, parts: Sequence[str] | None = None, enabled: bool = True
 ) -> TransferReport | None:

@@ -14,7 +14,9 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from custom_networks.engines import MixedPrecisionTrainer, TrainingEvents
 from custom_networks.errors import CaseError
+from custom_networks.handlers.training import ClipGradient
 from scripts.benchmarks.training_step import added_peak, timed, training_flops
 from scripts.core.files import write_text
 from scripts.data.plan.memory import Made, Step
@@ -22,8 +24,9 @@ from scripts.data.plan.plan import read_train_config
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = ("organ_pocketnet", "tumor_pocketnet", "gynbtnet_pretrain", "gynbtnet_finetune", "gynbtnet_brachytherapy")
-# for the logic on a CPU; on a GPU every bundle has its own size
-SMALL = {"patch_size": [32, 32, 16], "features": 4, "variant": "tiny", "decoder_width": 16, "num_classes": 6}
+# for the logic on a CPU; on a GPU every bundle has its own size. Not 32 voxels: see docs/reliability.md
+SMALL = {"patch_size": [48, 48, 16], "features": 4, "variant": "tiny", "decoder_width": 16, "num_classes": 6}
+HALF = ("bfloat16", "float16")
 
 
 def gpu(
@@ -37,8 +40,9 @@ def gpu(
     """Measure every bundle's training step at the paper's size on this machine's GPUs.
 
     Per bundle: seconds of a step in bf16, its share of the roofline, and peak of allocated memory against the prediction
-    of `fits`. Then sparse against masked dense convolutions, and a sum over all GPUs. Waiting for data is `benchmark
-    loading`'s, which needs data.
+    of `fits`; and the gradient's length that clipping sees in bf16 and in fp16 under its loss scale, against fp32. Then
+    sparse against masked dense convolutions, and a sum over all GPUs. Waiting for data is `benchmark loading`'s, which
+    needs data.
 
     Args:
         device: `cuda`; `cpu` runs the same at a small size, to try the command.
@@ -124,7 +128,42 @@ def measure(name: str, device: str, repeats: int, roofline: float) -> dict[str, 
         "roofline": flops / 1e12 / median / roofline,
         "peak_gib": peak / 2**30,
         "predicted_gib": step.training_peak(batch) / 2**30,
+        "gradient_norm": gradient_norms(step, device),
     }
+
+
+def gradient_norms(step: Step, device: str) -> dict[str, float]:
+    """Length of the first step's gradient over one patch as clipping sees it, by precision.
+
+    Args:
+        step: of a bundle.
+        device: `cpu` or `cuda`.
+    """
+    found: dict[str, float] = {}
+    for name in ("float32", *HALF):
+        torch.manual_seed(0)
+        made = on_device(step.make(1), device)
+        # steps that overflow in float16 are passed over until the scale has fallen
+        trainer = MixedPrecisionTrainer(
+            device=device,
+            max_epochs=16,
+            train_data_loader=[{"image": made.image, "label": made.target}],
+            network=made.network,
+            loss_function=made.loss,
+            optimizer=made.optimizer,
+            train_handlers=[ClipGradient(12.0)],
+            amp=name != "float32",
+            amp_dtype=getattr(torch, name) if name != "float32" else torch.bfloat16,
+        )
+        trainer.add_event_handler(TrainingEvents.GRADIENTS_READY, _end_if_finite)
+        trainer.run()
+        found[name] = float(trainer.state.gradient_norm)
+    return found
+
+
+def _end_if_finite(engine: Any) -> None:
+    if bool(engine.state.gradient_norm.isfinite()):
+        engine.terminate()
 
 
 def on_device(made: Made, device: str) -> Made:
@@ -174,12 +213,12 @@ def _rank(rank: int, ranks: int, backend: str, folder: str) -> None:
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
-        "| bundle | batch | patch | step (s) | TFLOP | of roofline | peak GiB | predicted |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| bundle | batch | patch | step (s) | TFLOP | of roofline | peak GiB | predicted | gradient in bf16, fp16 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in result["bundles"].items():
         if "error" in row:
-            lines.append(f"| {name} | {row['error']} | | | | | | |")
+            lines.append(f"| {name} | {row['error']} | | | | | | | |")
             continue
         cells = [
             name,
@@ -190,8 +229,13 @@ def table(result: dict[str, Any]) -> str:
             f"{row['roofline']:.0%}",
             f"{row['peak_gib']:.2f}",
             f"{row['predicted_gib']:.2f}",
+            ", ".join(f"{row['gradient_norm'][name] / row['gradient_norm']['float32']:.3f}" for name in HALF),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     ranks = result["ranks"]
+    lines += [
+        "",
+        "gradient: its length as clipping sees it, over that in fp32 (1 is right, a loss scale would be 65536)",
+    ]
     lines += ["", f"sum over {ranks['ranks']} ranks ({ranks['backend']}): {'right' if ranks['right'] else 'WRONG'}"]
     return "\n".join([json.dumps(result["machine"]), "", *lines])

@@ -172,11 +172,26 @@ def test_previous_weights_arrive(stage: str, data: Path, trained: dict[str, Path
 
 
 @pytest.mark.parametrize("stage", SUPERVISED)
-def test_missing_weights_are_one_sentence(stage: str, data: Path, tmp_path: Path) -> None:
+def test_missing_weights_of_the_previous_stage(
+    stage: str, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path that was given has to exist; without one a training starts from scratch and says so, in MONAI Label too."""
+    values = {**places(data, tmp_path), **TINY}
     with pytest.raises(RuntimeError) as caught:
-        run(stage, "train", "small", **places(data, tmp_path), **TINY)
+        run(stage, "train", "small", **values, pretrained=str(tmp_path / "absent.pt"))
     assert isinstance(caught.value.__cause__, CaseError)
-    assert "pretrained.pt" in str(caught.value.__cause__)
+    assert "absent.pt: the file does not exist" in str(caught.value.__cause__)
+    workflow = ConfigWorkflow(
+        configs(stage, "train", "small"), meta_file=None, workflow_type="train", logging_file=False, **values
+    )
+    workflow.initialize()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sum("pretrained.pt does not exist: a new training starts from scratch" in text for text in said) == 1
+    # put there, it is taken, and has to be sound
+    (Path(values["ckpt_dir"]) / "pretrained.pt").write_bytes(b"cut")
+    with pytest.raises(RuntimeError) as caught:
+        run(stage, "train", "small", **values)
+    assert "pretrained.pt: it is damaged" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("stage", STAGES)

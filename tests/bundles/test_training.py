@@ -17,7 +17,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.bundle import run as bundle_run
 
-from custom_networks import CaseError
+from custom_networks import CaseError, read_settings
 from custom_networks.engines import TrainingEvents
 
 REPO = Path(__file__).resolve().parents[2]
@@ -281,28 +281,47 @@ def run(name: str, data: Path, folder: Path, **more: Any) -> None:
     )
 
 
-def test_label_trains_again_and_again(data: Path, tmp_path: Path) -> None:
-    """MONAI Label's calls: the device as a string, cases and epochs by their own ids, a loader of the present weights."""
-    name = "organ_pocketnet"
+@pytest.mark.parametrize("name", ["organ_pocketnet", "gynbtnet_brachytherapy"])
+def test_label_trains_again_and_again(name: str, data: Path, tmp_path: Path) -> None:
+    """MONAI Label's calls: the device as a string, cases and epochs by their own ids, a loader of the present weights.
+
+    What the first Train was given as configuration overrides, the later ones take from the weights.
+    """
     handlers = json.loads((REPO / "bundles" / name / "configs/train.json").read_text())["train"]["handlers"]
     weights = tmp_path / "models/model.pt"
     loader = {"_target_": "CheckpointLoader", "load_path": str(weights), "load_dict": {"model": "$@network"}}
     cases = [{key: str(data / f"{key}{i}.nii.gz") for key in ("image", "label")} for i in range(4)]
-    states = []
+    given = values(name, data, tmp_path, learning_rate=0.01)
+    given.pop("pretrained", None)
+    if name == "gynbtnet_brachytherapy":
+        given |= {"variant": "tiny", "prepared_dir": str(tmp_path / "prepared")}
+    states, settings = [], []
     for present in (cases[:3], cases[:3], cases):
-        given = [{**loader, "strict": False}, *handlers] if weights.is_file() else handlers
-        more = {
+        given |= {
             "train#trainer#max_epochs": 2,
             "train#dataset#data": present[:-1],
             "validate#dataset#data": present[-1:],
-            "train#handlers": given,
-            "learning_rate": 0.01,
+            "train#handlers": [{**loader, "strict": False}, *handlers] if weights.is_file() else handlers,
         }
-        run(name, data, tmp_path, **more)
+        os.chdir(REPO / "bundles" / name)
+        bundle_run(config_file="configs/train.json", meta_file="configs/metadata.json", **given)
         states.append(torch.load(tmp_path / "out/final.pt", weights_only=True))
+        settings.append(read_settings(weights))
         assert torch.load(tmp_path / "out/resume.pt", weights_only=True)["epoch"] == 2
+        assert settings[-1]["patch_size"] == OWN[name]["patch_size"]
+        given = {key: value for key, value in given.items() if key not in settings[-1]}
+    assert settings[0] == settings[1] == settings[2]
     for before, after in itertools.pairwise(states):
         assert not all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_weights_that_come_after_a_start_from_scratch_are_not_passed_over(data: Path, tmp_path: Path) -> None:
+    name, more = "gynbtnet_brachytherapy", {"variant": "tiny", "epochs": 1, "prepared_dir": str(tmp_path / "prepared")}
+    run(name, data, tmp_path, **more)
+    (tmp_path / "out/final.pt").rename(tmp_path / "pretrained.pt")
+    with pytest.raises(RuntimeError) as caught:
+        run(name, data, tmp_path, **more, pretrained=str(tmp_path / "pretrained.pt"))
+    assert "written with pretrained false, not true" in str(cause(caught.value))
 
 
 def test_final_weights_are_those_of_the_last_epoch(data: Path, tmp_path: Path) -> None:

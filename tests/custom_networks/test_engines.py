@@ -178,3 +178,30 @@ def test_validation_subset_is_fixed_and_spread():
     for wrong in (0, -1, 2.5, "3", True):
         with pytest.raises(CaseError, match="option --val_cases"):
             validation_subset(cases, wrong)
+
+
+@pytest.mark.parametrize(
+    ("image", "stride", "more", "refused"),
+    [
+        ((2, 5, 4), 1, {"amp": True}, True),
+        ((5, 2, 2), 1, {"amp": True}, False),
+        ((3, 2, 2), 1, {"amp": True}, False),
+        ((2, 4, 4), 2, {"amp": True}, False),
+        ((2, 4, 4), 1, {"amp": True, "amp_dtype": torch.float16}, False),
+        ((2, 4, 4), 1, {"amp": False}, False),
+    ],
+)
+def test_what_torch_computes_wrongly_in_bfloat16_is_refused(toy, image, stride, more, refused):
+    """Gradients of whatever was in memory: never a number that a training would notice."""
+    run = toy(("a",))
+    run.network = torch.nn.Conv3d(1, 16, 3, stride=stride, padding=1)
+    run.optimizer = torch.optim.SGD(run.network.parameters(), lr=0.1)
+    run.data = [{"image": torch.randn(1, *image), "label": torch.zeros(1)}]
+    trainer = run.make(1, loss_function=lambda scores, label: scores.mean(), **more)
+    if refused:
+        with pytest.raises(
+            CaseError, match=r"^training: in bfloat16 on a CPU .* over \(2, 5, 4\) voxels; pass --amp False"
+        ):
+            trainer.run()
+    else:
+        trainer.run()
