@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         share_batch,
         validation_subset,
     )
-    from custom_networks.errors import CaseError, report_case_errors
+    from custom_networks.errors import CaseError
     from custom_networks.handlers.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
     from custom_networks.handlers.resume import ResumeTraining
     from custom_networks.handlers.training import BestModelSaver, ClipGradient, StopAtNaN, ValidateRegularly
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from custom_networks.networks.norms import convert_sync_batchnorm
     from custom_networks.networks.pocketnet import PocketNet
     from custom_networks.networks.two_stage import MeanEnsemble, TwoStagePocketNet
-    from custom_networks.options import check_options
+    from custom_networks.options import check_options, report_case_errors
     from custom_networks.settings import check_part, check_settings, read_settings
     from custom_networks.transforms.crops import ClassPositionsd, RandPatchCropd
     from custom_networks.transforms.organ import TakeOrgand, check_organ_source
@@ -71,7 +71,7 @@ _HOME = {
     "SeededSampler": "data.datasets",
     "prepare_datasets": "data.datasets",
     "CaseError": "errors",
-    "report_case_errors": "errors",
+    "report_case_errors": "options",
     "MixedPrecisionEvaluator": "engines",
     "MixedPrecisionTrainer": "engines",
     "choose_fastest_kernels": "engines",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from custom_networks.errors import report_case_errors
+from custom_networks.options import report_case_errors
 
 BUNDLE = Path(__file__).parents[2] / "bundles/organ_pocketnet"
 RUN = ["run", "--config_file", "['configs/train.json','configs/small.json']"]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from importlib.metadata import version
 from pathlib import Path
 
 from custom_networks.errors import CaseError
 from custom_networks.handlers.checkpoints import write_checkpoint
-from custom_networks.settings import decoded
-from scripts.core.files import write_text
+from custom_networks.settings import decoded, write_settings
 from scripts.sharing.import_weights.stunet import convert_stunet, read_checkpoint
 
 SOURCES = ("stunet",)
@@ -34,16 +31,10 @@ def import_weights(source: str, file: str, output: str) -> None:
         raise CaseError(f"weights {target}", "they are there already", "pass another --output or move them away")
     weights = convert_stunet(read_checkpoint(file), file)
     write_checkpoint(target, weights)
-    settings = decoded(weights["settings"])
     with open(file, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    # for people; no configuration reads it
-    content = {
-        "settings": settings,
-        "source": {"project": "STU-Net", "file": Path(file).name, "sha256": digest},
-        "versions": {name: version(name) for name in ("custom_networks", "monai", "torch", "numpy")},
-    }
-    write_text(target.with_suffix(".json"), json.dumps(content, indent=4) + "\n")
+    write_settings(target, weights, source={"project": "STU-Net", "file": Path(file).name, "sha256": digest})
+    settings = decoded(weights["settings"])
     parameters = sum(value.numel() for name, value in weights.items() if name != "settings")
     print(
         f"{target}: {settings['variant']}, {parameters / 1e6:.2f} million parameters, {settings['num_classes']} classes"
