@@ -122,6 +122,8 @@ class OpenBundle:
         try:
             self.evaluator.run()
         except Exception as error:
+            # ignite keeps the run that failed, and would end the next one at once as its continuation
+            self.evaluator._internal_run_generator = None
             raise _sentence(image.name, error) from error
         written = [path for path in self.output.iterdir() if path not in before]
         if len(written) != 1:
