@@ -213,12 +213,13 @@ def test_missing_and_truncated_stages_are_errors(tmp_path: Path) -> None:
             {"strides": [2, 2, 2, 2, 1]},
             r'strides \[2,2,2,2,\[2,1,1\]\], not \[2,2,2,2,1\]; pass --strides "\[2,2,2,2,\[2,1,1\]\]"',
         ),
-        ({"variant": "base"}, None),
+        ({"deep_supervision": 3}, None),
     ],
+    ids=["orientation", "strides", "neither"],
 )
 def test_pretrained_of_other_axes_are_refused(tmp_path: Path, changed: dict, message: str | None) -> None:
     """Their tensors fit in shape, so nothing but the settings can tell."""
-    settings = {"orientation": "RAS", "strides": [2, 2, 2, 2, [2, 1, 1]], "variant": "tiny"}
+    settings = {"orientation": "RAS", "strides": [2, 2, 2, 2, [2, 1, 1]], "deep_supervision": 4}
 
     def network(values: dict) -> GynBTNet:
         return GynBTNet(variant="tiny", strides=values["strides"], settings=check_settings({}, **values))

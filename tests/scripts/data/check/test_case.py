@@ -38,10 +38,11 @@ def test_measures_along_the_patients_axes(tmp_path: Path) -> None:
 
 def test_tumour_apart_from_the_organ_and_at_a_border(tmp_path: Path) -> None:
     label = np.zeros((12, 12, 6), np.uint8)
-    label[2:5, 2:5, 2:4], label[9:11, 9:11, 0:2] = 1, 2
-    found = examine(case(tmp_path, label), "testing", LABELS)
+    label[2:5, 2:5, 2:4], label[10:12, 9:11, 0:2] = 1, 2
+    # stored as LAS: the high end of x is the patient's left
+    found = examine(case(tmp_path, label, np.diag([-2.0, 1.0, 4.0, 1.0])), "testing", LABELS)
     assert [finding.rule for finding in found.findings] == ["cut off", "tumour outside organ"]
-    assert "tumor: at the inferior border" in found.findings[0].sentence
+    assert "tumor: at the left, inferior border" in found.findings[0].sentence
     assert "0.064 ml of tumour" in found.findings[1].sentence
     assert (found.place, found.severity) == ("held out", "warning")
 

@@ -46,5 +46,9 @@ def test_outliers_by_factor_two_of_the_median() -> None:
     assert "10.5 mm head-foot (median 5)" in cases[4].findings[0].sentence
     at_two = [*(checked(name) for name in "abcd"), checked("e", spacing=(1.0, 1.0, 10.0))]
     assert rules(at_two)[4] == []
+    half = [*(checked(name) for name in "abcd"), checked("e", spacing=(0.5, 1.0, 5.0))]
+    assert rules(half)[4] == []
+    below = [*(checked(name) for name in "abcd"), checked("e", spacing=(0.4, 1.0, 5.0))]
+    assert [rule for _, rule in rules(below)[4]] == ["unusual spacing", "unusual field of view"]
     # two cases have no median worth the name
     assert rules([checked("a"), checked("b", spacing=(1.0, 1.0, 50.0))]) == [[], []]
