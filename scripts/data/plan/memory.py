@@ -80,18 +80,22 @@ class Step:
     def training_peak(self, batch: int) -> int:
         """Bytes of live tensors at the highest point of a training step of `batch` patches, optimizer state included."""
 
-        return self._tracked(batch, self.train_twice)
+        return self._tracked(batch, self.train)
 
-    def train_twice(self, made: Made, between: Callable[[], None] = lambda: None) -> None:
-        """Two training steps: the optimizer's state exists from the second one on."""
+    def train(self, made: Made, between: Callable[[], None] = lambda: None) -> None:
+        """A training step like any but the first: a step with gradients of zero gives the optimizer its state before."""
         made.network.train()
-        for _ in range(2):
-            with self._autocast():
-                value = made.loss(made.network(made.image), made.target)
-            value.backward()
-            made.optimizer.step()
-            made.optimizer.zero_grad(set_to_none=True)
-            between()
+        for weight in made.network.parameters():
+            weight.grad = torch.zeros_like(weight)
+        made.optimizer.step()
+        made.optimizer.zero_grad(set_to_none=True)
+        between()
+        with self._autocast():
+            value = made.loss(made.network(made.image), made.target)
+        value.backward()
+        made.optimizer.step()
+        made.optimizer.zero_grad(set_to_none=True)
+        between()
 
     def inference_peak(self, windows: int) -> int:
         """The same for `windows` windows at once, scores included; an inferer's arrays of a whole volume come on top."""

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_table_says_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = {"patch_size": [16, 16, 16], "features": 4, "sw_batch_size": 2}
+    small = {"patch_size": [16, 16, 16], "features": 4, "sw_batch_size": 2, "kernel_sizes": [3, 3], "strides": [2]}
+    small |= {"deep_supervision": 0}
     (tmp_path / "small.json").write_text(json.dumps(small))
     bundle = ROOT / "bundles/organ_pocketnet"
     fits(str(bundle), memory_gb=4, overrides=str(tmp_path / "small.json"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ def step_of(bundle: str, precision: str = "fp32", **more: Any) -> Step:
     return Step({**config, **SIZES[bundle], **more}, precision=precision)
 
 
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    """One thread alone sends convolutions of one voxel to a kernel that copies its input, which no GPU does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 def recorded_peak(step: Step, batch: int, work: Callable[..., None]) -> int:
     """Highest sum of what was allocated and not yet freed; everything is made inside."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
@@ -47,16 +56,16 @@ def recorded_peak(step: Step, batch: int, work: Callable[..., None]) -> int:
 def test_prediction_is_within_a_tenth_of_what_is_recorded(bundle: str, precision: str) -> None:
     step = step_of(bundle, precision)
     torch.manual_seed(0)
-    assert step.training_peak(2) == pytest.approx(recorded_peak(step, 2, step.train_twice), rel=0.1)
-    # a CPU's convolution of one channel leaves channels-last: one feature map more, which counts without gradients
-    allowed = 0.15 if bundle == "organ_pocketnet" else 0.1
-    assert step.inference_peak(2) == pytest.approx(recorded_peak(step, 2, step.predict), rel=allowed)
+    assert step.training_peak(2) == pytest.approx(recorded_peak(step, 2, step.train), rel=0.1)
+    assert step.inference_peak(2) == pytest.approx(recorded_peak(step, 2, step.predict), rel=0.1)
 
 
 def test_precision_and_checkpointing_are_told_apart() -> None:
-    plain = step_of("gynbtnet_finetune").training_peak(2)
-    assert step_of("gynbtnet_finetune", "bf16").training_peak(2) < 0.8 * plain
-    assert step_of("gynbtnet_finetune", checkpointing=True).training_peak(2) < 0.8 * plain
+    # few classes: their scores and the loss are float32 in either case
+    few: dict[str, Any] = {"num_classes": 4, "patch_size": [64, 64, 48]}
+    plain = step_of("gynbtnet_finetune", **few).training_peak(2)
+    assert step_of("gynbtnet_finetune", "bf16", **few).training_peak(2) < 0.8 * plain
+    assert step_of("gynbtnet_finetune", checkpointing=True, **few).training_peak(2) < 0.8 * plain
 
 
 @pytest.mark.slow
@@ -67,7 +76,7 @@ def test_the_papers_step_at_full_size() -> None:
 
 
 def test_largest_batch_is_the_last_that_fits() -> None:
-    step = step_of("organ_pocketnet")
+    step = step_of("organ_pocketnet", kernel_sizes=[3, 3], strides=[2], deep_supervision=0)
     memory = needed(step.training_peak(3)) + 1
     batch, (one, two) = largest_batch(step, memory)
     assert batch == 3
