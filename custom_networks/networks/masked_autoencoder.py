@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_networks.errors import CaseError
 from custom_networks.networks.base import Network
 from custom_networks.networks.encoder import GynBTEncoder
 from custom_networks.networks.gynbtnet import VARIANTS, stage_widths
@@ -165,7 +166,10 @@ class SparseMaskedAutoencoder(Network):
 
         Raises:
             ValueError: a size is not divisible by 16, or the mask does not fit.
+            CaseError: `torch.export` traces it, as an ONNX export does.
         """
+        if not torch.jit.is_scripting():
+            refuse_export()
         cell = self.encoder.cell
         grid = [x.shape[2] // cell, x.shape[3] // cell, x.shape[4] // cell]
         if active is None:
@@ -186,6 +190,15 @@ class SparseMaskedAutoencoder(Network):
             prediction = from_cells(cells, [x.shape[2], x.shape[3], x.shape[4]])
         visible = upsample_cells(active, [x.shape[2], x.shape[3], x.shape[4]])
         return torch.where(visible, x, prediction.to(x.dtype))
+
+
+def refuse_export() -> None:
+    if torch.compiler.is_exporting():
+        raise CaseError(
+            "SparseMaskedAutoencoder",
+            "torch.export and ONNX have no shapes for visible voxels, whose number follows from the mask",
+            "export it as TorchScript with ckpt_export",
+        )
 
 
 def check_target(target: str) -> None:

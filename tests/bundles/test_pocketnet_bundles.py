@@ -309,11 +309,7 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     if verb == "network_def":
         options = {k: v for k, v in options.items() if k in TINY and k not in {"epochs", "val_interval", "tracker"}}
         export = {"ckpt_export": ckpt_export, "onnx_export": onnx_export}[words[-2]]
-        more = (
-            {"input_shape": [1, 1, 16, 16, 8], "converter_kwargs": {"dynamo": False}}
-            if words[-2] == "onnx_export"
-            else {}
-        )
+        more = {"input_shape": [1, 1, 16, 16, 8]} if words[-2] == "onnx_export" else {}
         target = tmp_path / Path(given["filepath"]).name
         export(
             net_id=verb,

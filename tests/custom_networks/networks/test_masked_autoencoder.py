@@ -9,6 +9,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import MeanSquaredError, from_engine
 from torch import Tensor
 
+from custom_networks.errors import CaseError
 from custom_networks.losses import MaskedReconstructionLoss
 from custom_networks.networks.masked_autoencoder import (
     SparseMaskedAutoencoder,
@@ -161,3 +162,9 @@ def test_bad_arguments_are_refused() -> None:
             SparseMaskedAutoencoder(**{"variant": "small", **arguments})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="16 times the mask"):
         make()(torch.randn(1, 1, 40, 32, 32))
+
+
+def test_an_onnx_export_is_refused_with_the_way_out() -> None:
+    network = SparseMaskedAutoencoder(variant="tiny", decoder_width=8).eval()
+    with pytest.raises(CaseError, match="whose number follows from the mask; export it as TorchScript"):
+        torch.export.export(network, (torch.rand(1, 1, 32, 32, 32),), strict=False)

@@ -47,6 +47,28 @@ def test_without_containment_stage_two_is_shown_as_it_is():
     assert (labels[22:28, 22:28, 2:10] == 2).all()  # the largest tumour is the blob outside
 
 
+class Organ(nn.Module):
+    """Says tumour wherever the mask that it is given says organ."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        score = x[:, 1:2] - 0.5
+        return torch.cat([-score, score], dim=1)
+
+
+def test_the_tumour_network_sees_the_organ_that_it_is_given():
+    network = TwoStagePocketNet(Threshold(0.5), Organ())
+    given = torch.zeros_like(scene())
+    given[..., 20:24, 4:8, 2:6] = 1  # where stage 1 would find nothing
+    for mode in (True, False):
+        scores = network.train(mode)(torch.cat([scene(), given], dim=1))
+        assert torch.equal(scores.argmax(1, keepdim=True), given.long())
+    # a whole image: the organ of stage 1, cleaned
+    labels = TwoStageInferer(roi_size=(32, 32, 16), contain=False)(scene(), network.eval()).argmax(1)[0]
+    expected = torch.zeros_like(labels)
+    expected[4:16, 4:16, 2:12] = 2
+    assert torch.equal(labels, expected)
+
+
 def test_no_organ_no_tumour():
     result = TwoStageInferer(roi_size=(16, 16, 8))(torch.zeros(1, 1, 16, 16, 8), stages())
     assert result[:, 0].all()
