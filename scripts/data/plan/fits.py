@@ -73,7 +73,7 @@ def table(config: dict[str, Any], rows: list[dict[str, Any]], memory_gb: float) 
         "precision",
         "training, 1 patch",
         "2 patches",
-        f"inference, {windows} windows",
+        "inference, 1 window" if windows == 1 else f"inference, {windows} windows",
         f"largest batch in {memory_gb:g} GiB",
     ]
     lines = [head, ["---"] * len(head)]

@@ -47,3 +47,11 @@ def test_nothing_fits_is_said() -> None:
 def test_refusals(options: dict[str, str], message: str) -> None:
     with pytest.raises(CaseError, match=message):
         fits(**{"bundle": str(ROOT / "bundles/organ_pocketnet"), **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_table_of_a_readme_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = ROOT / "bundles/organ_pocketnet"
+    fits(str(bundle), memory_gb=24)
+    printed = capsys.readouterr().out.split("\n\n", 1)[1].strip()
+    assert printed in (bundle / "docs/README.md").read_text(encoding="utf-8")
