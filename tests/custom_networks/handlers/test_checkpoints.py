@@ -144,3 +144,35 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
         process.kill()
         process.join()
         assert len(set(read_checkpoint(file, "")["x"].tolist())) == 1
+
+
+def test_a_writer_goes_on_after_its_error_was_raised_and_raises_it_at_the_next_writing(tmp_path, monkeypatch):
+    writer, original = BackgroundWriter(), checkpoints.write_checkpoint
+
+    def fail(file: Path, content: Any) -> None:
+        raise CaseError("file", "full", "make room")
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", fail)
+    writer.write(tmp_path / "a.pt", {})
+    with pytest.raises(CaseError, match="full"):
+        writer.write(tmp_path / "a.pt", {})
+    writer.wait()
+    monkeypatch.setattr(checkpoints, "write_checkpoint", original)
+    writer.write(tmp_path / "a.pt", {"x": 1})
+    writer.wait()
+    assert read_checkpoint(tmp_path / "a.pt", "") == {"x": 1}
+
+
+def test_files_are_written_in_the_order_in_which_they_were_handed_over(tmp_path, monkeypatch):
+    order: list[str] = []
+
+    def write(file: Path, content: Any) -> None:
+        time.sleep(0.1 if file.name == "model.pt" else 0)
+        order.append(file.name)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", write)
+    writer = BackgroundWriter()
+    for name in ("model.pt", "resume.pt"):
+        writer.write(tmp_path / name, {})
+    writer.wait()
+    assert order == ["model.pt", "resume.pt"]

@@ -1,7 +1,9 @@
 import logging
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Events, State
@@ -129,6 +131,23 @@ def test_seeds_differ_between_epochs_and_ranks(toy, tmp_path, monkeypatch):
         )
         trainer.run()
     assert len(set(drawn.values())) == 4
+
+
+def test_every_random_generator_starts_an_epoch_anew(toy, tmp_path):
+    def drawn(start: int) -> list[tuple[float, float, float]]:
+        found: list[tuple[float, float, float]] = []
+        random.seed(start)
+        np.random.seed(start)  # noqa: NPY002
+        torch.manual_seed(start)
+        trainer = toy().resumable(tmp_path / str(start), 1)
+        trainer.add_event_handler(
+            Events.EPOCH_STARTED,
+            lambda engine: found.append((random.random(), float(np.random.rand()), float(torch.rand(())))),  # noqa: NPY002
+        )
+        trainer.run()
+        return found
+
+    assert drawn(1) == drawn(2)
 
 
 def test_loss_scale_is_restored(toy, tmp_path):
@@ -307,3 +326,50 @@ def test_a_training_that_starts_anew_leaves_nothing_of_the_one_before(toy, tmp_p
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     assert train(toy, tmp_path, 2).epochs == [1, 2]
+
+
+def test_a_training_that_ends_early_has_written_its_state(toy, tmp_path):
+    """As early stopping ends it, between two writes."""
+    trainer = toy().resumable(tmp_path, 9, epochs=5)
+    trainer._event_handlers[Events.EPOCH_COMPLETED].insert(
+        0, (lambda engine: engine.terminate() if engine.state.epoch == 3 else None, (trainer,), {})
+    )
+    trainer.run()
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["epoch"] == 3
+
+
+def test_minutes_are_counted_from_the_last_writing(toy, tmp_path, monkeypatch):
+    """An epoch takes 40 minutes here, and the file is written after more than 60."""
+    now, written = [0.0], []
+    monkeypatch.setattr("custom_networks.handlers.resume.time.monotonic", lambda: now[0])
+    run = toy()
+    trainer = run.resumable(tmp_path, 6, epochs=99, minutes=60.0)
+    original = run.resume.writer.write
+    monkeypatch.setattr(
+        run.resume.writer,
+        "write",
+        lambda path, content: (
+            written.append(content["epoch"]) if path.name == "resume.pt" else None,
+            original(path, content),
+        ),
+    )
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: now.__setitem__(0, 2400.0 * engine.state.epoch))
+    trainer.run()
+    assert written == [2, 4, 6]
+
+
+def test_weights_of_the_training_before_are_gone_when_it_starts_anew(toy, tmp_path):
+    train(toy, tmp_path, 1)
+    trainer = toy().resumable(tmp_path, 1, resume=False)
+    seen: list[bool] = []
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: seen.append((tmp_path / "final.pt").exists()))
+    trainer.run()
+    assert seen == [False]
+
+
+def test_best_model_and_state_have_one_writer_and_both_folders_are_locked(toy, tmp_path):
+    """The best model is then on the disk before the state that counts on it."""
+    run = toy()
+    run.resumable(tmp_path, 1, best=True)
+    assert run.resume.writer is run.saver.writer
+    assert [lock.folder for lock in run.resume.locks] == [tmp_path, tmp_path / "models"]

@@ -126,3 +126,30 @@ def test_best_model_is_the_flat_state_dict_of_the_best_epoch(toy, tmp_path):
     assert set(content) == {"weight", "bias"}
     assert torch.equal(content["weight"], best[1])
     assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_length_of_the_gradient_is_the_mean_of_one_epoch_and_of_steps_that_count(toy):
+    run = toy(("a", "b", "c"))
+    clip = ClipGradient(1.0)
+    trainer = run.make(2, [clip])
+    found: list[float] = []
+
+    def measure(engine: Any) -> None:
+        place = engine.state.iteration - 1
+        clip._norms[-1] = torch.tensor([1.0, float("inf"), 3.0, 5.0, 5.0, 5.0][place])
+
+    trainer.add_event_handler(TrainingEvents.GRADIENTS_READY, measure)
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda engine: found.append(engine.state.metrics["gradient_norm"])
+    )
+    trainer.run()
+    assert found == [2.0, 5.0]
+
+
+def test_only_the_first_rank_writes_the_best_model(toy, tmp_path, monkeypatch):
+    run = toy()
+    saver = BestModelSaver(str(tmp_path), {"model": run.network}, key_metric_negative_sign=True)
+    monkeypatch.setattr("custom_networks.handlers.training.process_rank", lambda: 1)
+    run.make(1, [ValidateRegularly(1, evaluator(run, [saver]))]).run()
+    saver.writer.wait()
+    assert list(tmp_path.iterdir()) == []
