@@ -23,6 +23,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export, run, verify_metadata, verify_net_in_out
 
+from custom_networks import read_settings
 from custom_networks.networks.gynbtnet import VARIANTS
 from scripts.__main__ import VERBS, main
 
@@ -160,7 +161,8 @@ def weights(house: Path, stage: str, target: Path, variant: str) -> None:
     """Untrained weights of a stage's own network."""
     parser = ConfigParser()
     parser.read_config(str(house / "bundles" / stage / "configs" / "inference.json"))
-    parser.update({"variant": variant, **{k: v for k, v in SIZES.items() if k in parser.get()}})
+    # the folder that commands are typed in may hold weights of another stage
+    parser.update({"settings": {}, "variant": variant, **{k: v for k, v in SIZES.items() if k in parser.get()}})
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.save(parser.get_parsed_content("network_def").state_dict(), target)
 
@@ -213,6 +215,8 @@ def test_command(command: Command, house: Path, monkeypatch: pytest.MonkeyPatch)
     sizes = small(command, folder, options & set(config.get()), set(config.get()))
     if words[0] == "torchrun":
         as_torchrun(monkeypatch)
+    if "ckpt_export" in words:
+        as_in_a_release(folder)
     type_in(words, sizes)
     check(command, folder, trains)
 
@@ -228,6 +232,13 @@ def place_weights(command: Command, house: Path, variant: str, trains: bool) -> 
     if stage in PREVIOUS:
         for place in (folder / "PATH", house / "bundles" / PREVIOUS[stage] / "models" / "model.pt"):
             weights(house, PREVIOUS[stage], place, variant)
+
+
+def as_in_a_release(folder: Path) -> None:
+    """The settings of the weights as plain values, which is where TorchScript may be exported."""
+    file = folder / "configs" / "inference.json"
+    config, found = json.loads(file.read_text()), read_settings(folder / "models" / "model.pt")
+    file.write_text(json.dumps(config | {k: v for k, v in found.items() if k in config} | {"settings": {}}))
 
 
 def small(command: Command, folder: Path, given: set[str], ids: set[str]) -> dict[str, Any]:
