@@ -107,7 +107,14 @@ def test_train_evaluate_infer(stage: str, data: Path, trained: dict[str, Path], 
     assert np.allclose(pred.affine, image.affine)
 
 
-@pytest.mark.parametrize(("stage", "numbers"), [(STAGES[0], (0, 1, 2, 4)), (STAGES[2], (0, 3))])
+@pytest.mark.parametrize(
+    ("stage", "numbers"),
+    [
+        (STAGES[0], (0, 2)),
+        (STAGES[2], (0, 3)),
+        *(pytest.param(stage, (0, 1, 2, 4), marks=pytest.mark.slow) for stage in (STAGES[0], STAGES[2])),
+    ],
+)
 def test_weights_are_the_same_for_any_number_of_workers(
     stage: str, numbers: tuple[int, ...], data: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,8 @@ OWN: dict[str, dict[str, Any]] = {
 }
 OWN["organ_pocketnet"] |= {"deep_supervision": 1, "batch_size": 1}
 OWN["tumor_pocketnet"] = OWN["organ_pocketnet"]
+# the trainer of stage 3 is that of stage 2
+SLOW_TWIN = pytest.param("gynbtnet_finetune", marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +89,7 @@ def values(name: str, data: Path, folder: Path, **more: Any) -> dict[str, Any]:
 
 def _organ_weights(file: Path, own: dict[str, Any]) -> str:
     if not file.is_file():
-        network = configuration("organ_pocketnet", {k: own[k] for k in OWN["organ_pocketnet"]})
+        network = configuration("organ_pocketnet", {k: own[k] for k in ("spacing", *OWN["organ_pocketnet"])})
         torch.save(network.get_parsed_content("network_def").state_dict(), file)
     return str(file)
 
@@ -111,7 +113,7 @@ def vector(trainer: Any) -> torch.Tensor:
     return torch.cat([w.detach().flatten() for group in trainer.optimizer.param_groups for w in group["params"]])
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", [SLOW_TWIN, *(name for name in BUNDLES if name != "gynbtnet_finetune")])
 def test_mixed_precision_learns_what_full_precision_does(name: str, data: Path, tmp_path: Path) -> None:
     """Gradients that are clipped times their scale leave nothing to learn; a growing scale makes that worse."""
     ends: dict[str, torch.Tensor] = {}
@@ -147,7 +149,7 @@ def test_mixed_precision_learns_what_full_precision_does(name: str, data: Path, 
         assert "gradient_norm" in trainer.state.metrics
 
 
-@pytest.mark.parametrize("name", CLIPPED)
+@pytest.mark.parametrize("name", ["gynbtnet_pretrain", SLOW_TWIN, "gynbtnet_brachytherapy"])
 def test_a_step_of_several_micro_batches_is_clipped_once(name: str, data: Path, tmp_path: Path) -> None:
     more: dict[str, Any] = (
         {"batch_size": 2, "max_batch_per_gpu": 1} if name == "gynbtnet_pretrain" else {"accumulation": 2}
@@ -334,7 +336,8 @@ def test_final_weights_are_those_of_the_last_epoch(data: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "changed", [{"learning_rate": 0.5}, {"spacing": [5.0, 5.0, 5.0]}, {"seed": 3}, {"batch_size": 2}]
+    "changed",
+    [{"learning_rate": 0.5}, {"spacing": [5.0, 5.0, 5.0], "force_settings": True}, {"seed": 3}, {"batch_size": 2}],
 )
 def test_a_resumed_training_is_what_it_was(data: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
     run("organ_pocketnet", data, tmp_path, epochs=1)

@@ -53,7 +53,7 @@ def many_classes(classes: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["cached", "prepared"])
-@pytest.mark.parametrize("classes", [5, 30, 104])
+@pytest.mark.parametrize("classes", [5, pytest.param(30, marks=pytest.mark.slow), 104])
 def test_half_of_the_crops_are_on_foreground_and_each_present_class_has_its_share(
     classes: int, how: str, tmp_path: Path
 ) -> None:
