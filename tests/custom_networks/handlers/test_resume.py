@@ -281,6 +281,7 @@ def test_best_model_that_is_gone_is_replaced_by_the_next_while_training_goes_on(
     (tmp_path / "models/model.pt").unlink()
     run = scored(toy, tmp_path, [0.9, 0.5, 0.6])
     assert "next validation writes it anew" in caplog.text
+    assert (run.validation.state.best_metric, run.validation.state.best_metric_epoch) == (0.6, 3)
     assert torch.equal(torch.load(tmp_path / "models/model.pt", weights_only=True)["weight"], run.network.weight)
 
 
