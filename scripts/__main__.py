@@ -136,7 +136,9 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return
         print(f"unknown verb {verb}{_close(verb, list(VERBS))}\n\n{_usage()}", file=sys.stderr)
         return 2
     function = getattr(importlib.import_module(VERBS[verb][0]), verb)
-    if any(word in {"-h", "--help"} for word in rest):
+    # `benchmark WHAT --help` is answered by the benchmark
+    of_its_own = _hands_on(function) and not rest[0].startswith("-") if rest else False
+    if any(word in {"-h", "--help"} for word in rest) and not of_its_own:
         from fire import helptext, trace
 
         print(helptext.HelpText(function, trace=trace.FireTrace(function, name=f"python -m scripts {verb}")))
@@ -155,11 +157,16 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return
         return 1
 
 
+def _hands_on(function: Callable[..., Any]) -> bool:
+    """Whether a verb takes any option, to hand it on."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+
+
 def _run(verb: str, function: Callable[..., Any], words: list[str]) -> int:
     from scripts.core.options import parse
 
     parameters = inspect.signature(function).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    if _hands_on(function):
         import fire
 
         # it hands its options on and checks them itself

@@ -11,6 +11,8 @@ settings, the type, and size, time and content of its files. Nothing here reads 
 from __future__ import annotations
 
 import ctypes
+import enum
+import functools
 import hashlib
 import itertools
 import json
@@ -22,7 +24,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,11 @@ def describe(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str | int | float | bool | None):
         # not-a-number is not equal to itself, and equal transforms must have equal descriptions
         result = "nan" if isinstance(value, float) and math.isnan(value) else value
+    elif isinstance(value, torch.dtype | torch.device | np.dtype | enum.Enum | slice | range | PurePath):
+        # told apart by their values alone, which their attributes do not hold
+        result = repr(value)
+    elif isinstance(value, functools.partial):
+        result = [describe(part, depth + 1) for part in (value.func, value.args, value.keywords)]
     elif isinstance(value, Mapping):
         result = {str(key): describe(item, depth + 1) for key, item in value.items()}
     elif isinstance(value, list | tuple):

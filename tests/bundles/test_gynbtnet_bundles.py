@@ -285,6 +285,9 @@ def test_overrides_name_what_exists(stage: str) -> None:
 
 def _has(config: Any, key: str) -> bool:
     for part in key.split("#"):
+        if isinstance(config, list) and part.isdecimal() and int(part) < len(config):
+            config = config[int(part)]
+            continue
         if not isinstance(config, dict) or (part not in config and part != "val_asd_mm"):
             return False
         config = config.get(part)

@@ -88,7 +88,7 @@ def test_loss_of_a_pocketnet_pulls_at_the_network_that_is_trained(bundle: str) -
 @pytest.mark.parametrize("kind", ["train", "inference"])
 def test_orientation_layout_and_compilation_are_settings(bundle: str, kind: str) -> None:
     text = (BUNDLES / bundle / "configs" / f"{kind}.json").read_text()
-    assert json.loads(text)["orientation"] == "LPS"
+    assert json.loads(text)["orientation"] == "$@settings.get('orientation', 'LPS')"
     assert '"axcodes": "LPS"' not in text
     assert '"axcodes": "@orientation"' in text
     found = parser(bundle, kind)

@@ -353,7 +353,7 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
 
 def test_early_stopping_stops(data, tmp_path):
     options = settings(
-        "organ_pocketnet", data, tmp_path, epochs=6, early_stop_patience=1, learning_rate=0.0, l2_norm_weight=0.0
+        "organ_pocketnet", data, tmp_path, epochs=6, early_stop_patience=1, learning_rate=1e-30, l2_norm_weight=0.0
     )
     bundle_run("organ_pocketnet", ["train", "early_stop"], **options)
     stopped = torch.load(tmp_path / "out/resume.pt", weights_only=True)["epoch"]
@@ -535,8 +535,8 @@ def cause(error: BaseException) -> CaseError:
         ("organ_pocketnet", ["train"], {"label_values": [0, 1]}, "unknown label values"),
         ("organ_pocketnet", ["train"], {"datalist": "nowhere.json"}, "does not exist"),
         ("organ_pocketnet", ["inference"], {"ckpt_path": "nowhere.pt"}, "the file does not exist"),
-        ("organ_pocketnet", ["inference"], {"features": 8}, "another architecture"),
-        ("organ_pocketnet", ["train", "evaluate"], {"features": 8}, "another architecture"),
+        ("organ_pocketnet", ["inference"], {"features": 8}, "features 8 for 4"),
+        ("organ_pocketnet", ["train", "evaluate"], {"features": 8}, "features 8 for 4"),
         ("tumor_pocketnet", ["train"], {"organ_weights": "nowhere.pt"}, "the file does not exist"),
     ],
 )

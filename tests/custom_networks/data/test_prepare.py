@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.transforms import EnsureChannelFirstd, LoadImaged, ScaleIntensityd
+import torch
+from monai.transforms import EnsureChannelFirstd, EnsureTyped, Lambdad, LoadImaged, ScaleIntensityd
 
 from custom_networks import CaseError
 from custom_networks.data.prepare import Recipe, case_folder, prepare_case, prepared_keys
@@ -114,3 +116,25 @@ def test_what_is_wrong_with_a_case_is_one_sentence(tmp_path: Path) -> None:
         prepare_case(case, recipe(), tmp_path)
     with pytest.raises(ValueError, match="dtype must be one of int16, "):
         Recipe([], "int8")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (EnsureTyped(keys="image", dtype=torch.float32), EnsureTyped(keys="image", dtype=torch.float64)),
+        (EnsureTyped(keys="image", device=torch.device("cpu")), EnsureTyped(keys="image", device=torch.device("meta"))),
+        (Lambdad("image", partial(torch.clamp, min=0)), Lambdad("image", partial(torch.clamp, min=1))),
+        (Lambdad("image", lambda x: x + 1), Lambdad("image", lambda x: x + 2)),
+        (ScaleIntensityd("image", 0, 1), ScaleIntensityd("image", 0, 2)),
+    ],
+    ids=["type", "device", "partial", "lambda", "number"],
+)
+def test_transforms_that_compute_something_else_are_another_recipe(one: Any, other: Any) -> None:
+    """Else a training would take the arrays of another one, in another type for instance."""
+    assert Recipe([one]).digest != Recipe([other]).digest
+    assert Recipe([one]).digest == Recipe([one]).digest
+
+
+def test_equal_transforms_are_one_recipe() -> None:
+    first, second = (Recipe([EnsureTyped(keys="image", dtype=torch.float32)]) for _ in range(2))
+    assert first.digest == second.digest

@@ -118,4 +118,4 @@ def test_bad_options_are_refused_in_one_sentence(
 def test_help_shows_a_benchmarks_own_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "networks", "--help"]) == 0
     assert "channels_last" in capsys.readouterr().out
-    assert set(WHAT) == {"networks", "pretraining", "loading", "preprocessing"}
+    assert set(WHAT) == {"networks", "gpu", "pretraining", "loading", "preprocessing"}

@@ -27,7 +27,7 @@ def test_arms_and_stage_2_are_measured(tmp_path: Path, capsys: pytest.CaptureFix
     ("options", "message"),
     [
         ({"device": "tpu"}, "device 'tpu' is unknown"),
-        ({"variant": "tiny"}, "variant 'tiny' is unknown"),
+        ({"variant": "giant"}, "variant 'giant' is unknown"),
         ({"size": "30,32,32"}, "three multiples of 16"),
         ({"size": 64}, "three multiples of 16"),
         ({"arms": "dense,flash"}, "not known"),
