@@ -115,8 +115,7 @@ def _draw(volumes: list[np.ndarray], spacing: float, row: tuple[Any, ...], file:
     ]
     low, high = np.quantile(image, 0.02), np.quantile(image, 0.995)
     seen = np.where(visible, image, np.nan)
-    grey = colormaps["gray"].copy()
-    grey.set_bad("#38618c")
+    grey = colormaps["gray"].with_extremes(bad="#38618c")
     # arrays are L, P, S: patient's right on the left, anterior or superior at the top
     views = (("axial", 2, lambda s: s.T), ("sagittal", 0, lambda s: s.T[::-1]), ("coronal", 1, lambda s: s.T[::-1]))
     shapes = [view(np.take(image, centre[axis], axis)).shape for _, axis, view in views]
