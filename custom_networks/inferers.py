@@ -1,4 +1,4 @@
-"""Whole-volume inference that yields the label map and never holds all classes at full size."""
+"""Whole-volume inference: many classes without holding them all at full size, and two stages in a row."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from monai.transforms.utils import get_largest_connected_component_mask
 from monai.utils import PytorchPadMode, convert_to_dst_type, ensure_tuple_rep, fall_back_tuple, optional_import
 from torch import Tensor
 from torch.nn import functional
+
+logger = logging.getLogger(__name__)
 
 tqdm, _ = optional_import("tqdm", name="tqdm")
 Block = tuple[int, ...]
@@ -145,9 +147,6 @@ def _first(output: Any) -> Tensor:
     if isinstance(output, dict):
         output = list(output.values())
     return output[0] if isinstance(output, (list, tuple)) else output
-
-
-logger = logging.getLogger(__name__)
 
 
 class TwoStageInferer(SlidingWindowInferer):

@@ -1,4 +1,4 @@
-"""Loading of weights, with one clear sentence when a file does not fit."""
+"""Loading of weights, whole, as an ensemble or from the stage before, with one clear sentence when a file does not fit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from custom_networks.errors import CaseError
 from custom_networks.settings import NAME as SETTINGS
 from custom_networks.settings import decoded, read_settings
+
+HEADS = ("head.", "extra_heads.")
+
+logger = logging.getLogger(__name__)
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -109,11 +113,6 @@ def load_ensemble(network: nn.Module, paths: Sequence[str | Path]) -> None:
             load_weights(fold, path, part)
 
 
-LOG = logging.getLogger(__name__)
-
-HEADS = ("head.", "extra_heads.")
-
-
 class TransferReport(NamedTuple):
     """What `load_pretrained` did.
 
@@ -156,7 +155,7 @@ def weights_if_present(path: str | Path) -> str | None:
     """
     if Path(path).is_file():
         return str(path)
-    LOG.warning(
+    logger.warning(
         "%s does not exist: a new training starts from scratch. Put the previous stage's model.pt there, or pass its path "
         "with --pretrained",
         path,
@@ -191,7 +190,7 @@ def load_pretrained(
             counterpart).
     """
     if not enabled:
-        LOG.info("no pretrained weights: the network starts from scratch")
+        logger.info("no pretrained weights: the network starts from scratch")
         return None
     weights, own = read_weights(path), network.state_dict()
     _same_axes(path, own)
@@ -213,7 +212,7 @@ def load_pretrained(
             report.loaded.append(name)
     _fill_kept(report, own, parts, path, pretraining)
     network.load_state_dict({**own, **{name: weights[name] for name in report.loaded}})
-    LOG.info("weights %s: %s", path, report)
+    logger.info("weights %s: %s", path, report)
     return report
 
 

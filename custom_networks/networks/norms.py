@@ -9,6 +9,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# beyond it torch's CPU kernel, which adds up a channel in one float32 number, is off by more than a thousandth
+CPU_VOXELS = 2**20
+
 
 class _CrossRankNorm(torch.autograd.Function):
     """Batch norm over the voxels of all ranks, which may hold different numbers of them."""
@@ -52,10 +55,6 @@ class _CrossRankNorm(torch.autograd.Function):
 def _axes(x: Tensor) -> tuple[list[int], list[int]]:
     """The axes of (B, C, *S) that a batch norm reduces, and the shape of one number per channel."""
     return [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
-
-
-# beyond it torch's CPU kernel, which adds up a channel in one float32 number, is off by more than a thousandth
-CPU_VOXELS = 2**20
 
 
 def _several_ranks() -> bool:

@@ -1,4 +1,4 @@
-"""Active voxels: which cells are visible, their rows, and the convolution that uses nothing else.
+"""Active voxels: which cells are visible, their rows, and the convolution that uses nothing else, in two backends.
 
 A row holds the features of one active voxel; rows are ordered by linear index (B, D, H, W). Both backends of the
 encoder compute on rows, so that they differ in the 3x3x3 convolution alone.
@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from custom_networks.errors import CaseError
+
+REMEDY = "install spconv as requirements.txt names it, or set the backend to masked_dense"
 
 
 class ActiveGrid(NamedTuple):
@@ -169,9 +171,6 @@ def masked_convolve(
     """
     dense = scatter(rows, source, rows.new_zeros(rows.shape[1]))
     return gather(F.conv3d(dense, weight, bias, stride=stride, padding=1), target)
-
-
-REMEDY = "install spconv as requirements.txt names it, or set the backend to masked_dense"
 
 
 def import_spconv() -> Any:
