@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.data.phantom.anatomy import Anatomy
 from scripts.data.phantom.body import Paint
 from scripts.data.phantom.interpolation import smooth_path
+from scripts.data.phantom.sampled_anatomy import Anatomy
 from scripts.data.phantom.shapes import FAR, Array, Grid, coverage, ellipsoid, tube
 
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scripts.data.phantom.anatomy import Anatomy
 from scripts.data.phantom.interpolation import smooth_path, stretch
+from scripts.data.phantom.sampled_anatomy import Anatomy
 from scripts.data.phantom.shapes import Array, Box, Field, Grid, coverage, ellipsoid, tube
 
 

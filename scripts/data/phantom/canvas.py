@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.data.phantom.anatomy import Anatomy
-from scripts.data.phantom.organ import organ_points
+from scripts.data.phantom.cervix_uterus import organ_points
+from scripts.data.phantom.sampled_anatomy import Anatomy
 from scripts.data.phantom.shapes import Array, Box, rotation
 
 

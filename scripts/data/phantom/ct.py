@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.data.phantom.anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom.applicator import insert, paint_applicator, streaks
 from scripts.data.phantom.body import paint_body
 from scripts.data.phantom.canvas import Canvas, PhantomCase, Protocol, directions, organ_extent, pose
 from scripts.data.phantom.interpolation import interpolation_matrix, stretch
+from scripts.data.phantom.sampled_anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom.shapes import FAR, Array, Box, Grid, coverage, ellipsoid
 from scripts.data.phantom.viscera import Viscera, paint_viscera
 

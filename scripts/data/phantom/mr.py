@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.data.phantom.anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom.body import paint_body
 from scripts.data.phantom.canvas import Canvas, PhantomCase, Protocol, directions, organ_extent, pose, subsampled
+from scripts.data.phantom.cervix_uterus import organ_label
 from scripts.data.phantom.interpolation import stretch
-from scripts.data.phantom.organ import organ_label
+from scripts.data.phantom.sampled_anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom.shapes import Array, Grid, rotation
 from scripts.data.phantom.viscera import paint_viscera
 

@@ -16,11 +16,11 @@ from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, write_datalist
 from scripts.core.files import write_text
 from scripts.core.jobs import parallel
-from scripts.data.phantom.anatomy import TUMOR_MM
 from scripts.data.phantom.canvas import PhantomCase, Protocol
 from scripts.data.phantom.ct import LABELS as CT_LABELS
 from scripts.data.phantom.ct import make_ct_case
 from scripts.data.phantom.mr import make_mr_case
+from scripts.data.phantom.sampled_anatomy import TUMOR_MM
 
 MR_LABELS = {"0": "background", "1": "organ", "2": "tumor"}
 MODALITIES = {"mr": (make_mr_case, MR_LABELS), "ct": (make_ct_case, CT_LABELS)}

@@ -1,4 +1,4 @@
-"""The pelvic organs of the phantom, painted: bowel, rectum, bladder, ovaries, vagina, uterus and tumour."""
+"""The pelvic viscera of the phantom, painted: bowel, rectum, bladder, ovaries, and what they make room for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.data.phantom.anatomy import Anatomy
 from scripts.data.phantom.body import Paint
-from scripts.data.phantom.organ import Organ, organ_distances
+from scripts.data.phantom.cervix_uterus import Organ, organ_distances, paint_uterus
+from scripts.data.phantom.sampled_anatomy import Anatomy
 from scripts.data.phantom.shapes import Array, Box, Grid, blend, coverage, ellipsoid, tube
 
 
@@ -116,7 +116,7 @@ def paint_viscera(anatomy: Anatomy, grid: Grid, width: float, paint: Paint, text
             paint("ovary", box, coverage(distance, width))
             paint("follicle", box, coverage(np.maximum(distance + 2, np.float32(0.7) - texture[box]), width))
     if found.organ is not None:
-        _paint_uterus(anatomy, grid, width, paint, found.organ, texture)
+        paint_uterus(anatomy, grid, width, paint, found.organ, texture)
     return found
 
 
@@ -131,47 +131,3 @@ def _paint_levator(grid: Grid, width: float, paint: Paint, found: Viscera) -> No
     hiatus = (y + 14 - np.abs(x)) * np.float32(0.7)
     sheet = np.maximum(np.abs(ring) - np.float32(2.4), np.maximum(np.abs(z + 40) - 22, hiatus))
     paint("muscle", box, coverage(_pushed(sheet, box, found.organ, 1.0), width))
-
-
-def _paint_uterus(anatomy: Anatomy, grid: Grid, width: float, paint: Paint, organ: Organ, texture: Array) -> None:
-    box, along, core = organ.box, organ.along, organ.core
-    x, _, _ = grid.at(box)
-    grain = texture[box]
-    cervical = np.clip((np.float32(0.40) - along) / np.float32(0.10), 0, 1)
-    # parametria: vessels and loose tissue beside the cervix
-    lateral = np.float32(3) + 11 * np.clip(np.abs(x) / (core + 1), 0, 1) ** 2
-    beside = np.maximum(organ.uterus - lateral, (np.abs(along - np.float32(0.2)) - np.float32(0.19)) * 70)
-    paint("parametrium", box, coverage(beside, 8.0) * np.float32(0.8))
-    veins = coverage(np.maximum(beside, np.float32(1.1) - np.abs(grain)), 2.5)
-    paint("venous plexus", box, veins * (np.abs(x) > 8) * np.float32(0.75))
-
-    paint("vagina wall", box, coverage(organ.vagina, width))
-    paint("mucosa", box, coverage(np.maximum(organ.vagina + 3.4, -organ.uterus), width) * np.float32(0.8))
-
-    uterus = coverage(organ.uterus, width)
-    paint("myometrium", box, uterus)
-    paint("outer stroma", box, uterus * cervical)
-    inner = coverage(np.maximum(core - np.float32(9.5), organ.uterus + 2.2), 1.5)
-    paint("stroma", box, inner * cervical)
-    offset = np.abs(x - np.interp(along, np.linspace(0, 1, len(anatomy.uterus)), anatomy.uterus[:, 0])).astype(
-        np.float32
-    )
-    # the cavity is a triangle that widens towards the fundus
-    wide = np.float32(1) + np.clip(along - np.float32(0.4), 0, 0.5) * 9
-    across = np.maximum(core**2 - offset**2, 0) + (offset / wide) ** 2
-    # it tapers towards the isthmus and ends short of the fundus
-    across += (np.clip(along - np.float32(0.74), 0, 1) * 24) ** 2
-    across += (np.clip(np.float32(0.62) - along, 0, 1) * 12) ** 2
-    across = np.sqrt(across)
-    thick = np.float32(anatomy.cavity)
-    paint("junctional zone", box, coverage(across - thick - np.float32(4.2), 1.5) * (1 - cervical) * uterus)
-    paint("endometrium", box, coverage(across - thick, width) * (1 - cervical))
-    paint("endocervix", box, coverage(np.maximum(core - 3.6, organ.uterus + 1), 1.5) * cervical)
-    paint("canal", box, coverage(np.maximum(core - 1.3, organ.uterus), width) * cervical)
-    for fx, fy, fz, r in anatomy.fibroids:
-        fibroid = ellipsoid(grid, (fx, fy, fz), (r, r, r))
-        if fibroid is not None:
-            paint("fibroid", fibroid[0], coverage(fibroid[1], width))
-    paint("tumor", box, coverage(organ.tumor, width))
-    necrosis = np.maximum(organ.tumor + np.float32(0.30 * anatomy.tumor.semi.max()), np.float32(1.35) - grain)
-    paint("necrosis", box, coverage(necrosis, 1.5) * np.float32(0.7))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.data.phantom.anatomy import sample_anatomy
 from scripts.data.phantom.applicator import insert, paint_applicator, streaks
+from scripts.data.phantom.sampled_anatomy import sample_anatomy
 from scripts.data.phantom.shapes import Array, Box, Grid
 
 

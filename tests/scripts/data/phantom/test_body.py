@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.data.phantom.anatomy import sample_anatomy
 from scripts.data.phantom.body import paint_body, trunk_surface
+from scripts.data.phantom.sampled_anatomy import sample_anatomy
 from scripts.data.phantom.shapes import Array, Box, Grid, Warp
 
 STILL = Warp(np.zeros((1, 3)), np.zeros(1), np.zeros((1, 3)))

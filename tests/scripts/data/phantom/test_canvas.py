@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data.phantom.anatomy import sample_anatomy
 from scripts.data.phantom.canvas import Canvas, directions, organ_extent, pose, subsampled
-from scripts.data.phantom.organ import organ_label
+from scripts.data.phantom.cervix_uterus import organ_label
+from scripts.data.phantom.sampled_anatomy import sample_anatomy
 from scripts.data.phantom.shapes import Grid
 
 

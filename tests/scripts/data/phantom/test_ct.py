@@ -10,10 +10,10 @@ from scipy import ndimage
 
 from custom_networks import CaseError, check_cases, read_datalist
 from scripts.__main__ import main
-from scripts.data.phantom.anatomy import sample_anatomy
 from scripts.data.phantom.canvas import PhantomCase, Protocol, pose
 from scripts.data.phantom.ct import LABELS, ct_grid, make_ct_case
 from scripts.data.phantom.phantom import phantom
+from scripts.data.phantom.sampled_anatomy import sample_anatomy
 
 SMALL = Protocol(matrix=96, slices=56)
 

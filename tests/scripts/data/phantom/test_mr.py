@@ -6,9 +6,9 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull, distance
 
-from scripts.data.phantom.anatomy import sample_anatomy
 from scripts.data.phantom.canvas import PhantomCase, Protocol, pose
 from scripts.data.phantom.mr import acquisition, make_mr_case
+from scripts.data.phantom.sampled_anatomy import sample_anatomy
 
 SMALL = Protocol(matrix=96, slices=20)
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from scripts.data.phantom.anatomy import Anatomy, sample_anatomy
+from scripts.data.phantom.sampled_anatomy import Anatomy, sample_anatomy
 from scripts.data.phantom.shapes import Array, Box, Grid
 from scripts.data.phantom.viscera import Viscera, paint_viscera, viscera
 

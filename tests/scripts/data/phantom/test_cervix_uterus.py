@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.data.phantom.anatomy import ROUGHNESS, TUMOR_MM, Anatomy, sample_anatomy
-from scripts.data.phantom.organ import organ_distances, organ_label, organ_points, tumor_distance
+from scripts.data.phantom.cervix_uterus import organ_distances, organ_label, organ_points, tumor_distance
+from scripts.data.phantom.sampled_anatomy import ROUGHNESS, TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom.shapes import Grid
 
 

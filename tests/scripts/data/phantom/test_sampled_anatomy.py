@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.data.phantom.anatomy import ROUGHNESS, TUMOR_MM, Anatomy, sample_anatomy
+from scripts.data.phantom.sampled_anatomy import ROUGHNESS, TUMOR_MM, Anatomy, sample_anatomy
 
 
 def diameter(anatomy: Anatomy) -> float:
