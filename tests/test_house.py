@@ -25,9 +25,8 @@ ARROWS = {
 }
 # modules that another file tests; the list only shrinks
 TESTED_ELSEWHERE = {
-    "custom_networks.transforms.grid": "transforms/test_spacing.py: the grid that an image is resampled to",
     **dict.fromkeys(
-        (f"scripts.sharing.package.{name}" for name in ("contents", "performance", "probe", "sums", "verify")),
+        (f"scripts.sharing.package.{name}" for name in ("contents", "probe", "verify")),
         "test_package.py and its neighbours run the verb over them",
     ),
     "scripts.benchmarks.loading": "test_data_benchmarks.py runs it beside its peers",
