@@ -89,6 +89,10 @@ def find_scans(
             scans.append(Scan(f"scan{number:03d}", series=series))
         else:
             left_out.append(f"a series of {len(series.files)} images is left out: {reason}")
+    names = [scan.name for scan in scans]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CaseError(given, f"two scans in it would both be called {twice}", "rename one of them")
     if not scans:
         raise CaseError(
             given, "there is no scan to segment in it" + "".join(f"; {s}" for s in left_out[:3]), "give another folder"

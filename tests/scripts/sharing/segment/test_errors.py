@@ -50,6 +50,18 @@ def test_nothing_to_segment(mr_series: Callable[..., Any], tmp_path: Path) -> No
         find_scans(str(tmp_path / "in"), "MR")
 
 
+def test_two_scans_of_one_name_would_overwrite_each_other(mr_series: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_nifti(folder / "x.nii.gz", np.ones((4, 4, 4), np.int16), AFFINE)
+    write_nifti(folder / "x.nii", np.ones((4, 4, 4), np.int16), AFFINE)
+    with pytest.raises(CaseError, match="both be called x"):
+        find_scans(str(folder), "MR")
+    (folder / "x.nii").rename(folder / "scan001.nii")
+    mr_series()
+    with pytest.raises(CaseError, match="both be called scan001"):
+        find_scans(str(folder), "MR")
+
+
 def test_series_are_chosen_by_description(mr_series: Callable[..., Any], tmp_path: Path) -> None:
     mr_series("a", description="T2 sag")
     mr_series("b", description="T1 ax")
