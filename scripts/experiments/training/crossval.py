@@ -14,7 +14,9 @@ from custom_networks import CaseError
 from custom_networks.data.cases import fold_split
 from scripts.core.datalist import Case, Datalist, distinct_names, safe_name, write_datalist
 from scripts.core.files import locked
+from scripts.experiments.training.bundle_run import check_overrides
 from scripts.experiments.training.fold import CHECKPOINTS, Fold, check_unseen
+from scripts.experiments.training.inputs import name_weights
 
 Checkpoint = Literal["final", "best"]
 
@@ -45,7 +47,8 @@ def crossval(
         output: folder to write to; not that of the datalist.
         folds: folds to run, such as 0,1; default all of the datalist.
         configs: files after train.json, such as anisotropic.json,small.json, or a plan.json elsewhere.
-        overrides: ids and values on top, such as '{"epochs": 20}', or epochs=20.
+        overrides: ids and values on top, such as '{"epochs": 20}', or epochs=20. A bundle that takes a previous stage's
+            weights wants pretrained=PATH, or pretrained=none to train from scratch.
         organ_runs: output of the organ bundle's cross-validation, or of organ_masks; fold N of the tumour bundle takes
             the organ network of its fold N.
         processes: ranks of each training; more than one adds multi_gpu_train.json.
@@ -54,7 +57,7 @@ def crossval(
         other_code: keep folds although the code or a library's version has changed since.
 
     Raises:
-        CaseError: a case has no fold, an option is unknown, the output holds folds of something else, or a run failed.
+        CaseError: a case has no fold, an option is unknown, it is not said what training starts from, the output holds folds of something else, or a run failed.
     """
     source, target = Path(datalist).resolve(), Path(output).resolve()
     content = Datalist.read(source)
@@ -108,12 +111,14 @@ def prepare_folds(
     if missing is not None:
         raise CaseError(missing.name, f"it has no fold in {source}", "write folds with `python -m scripts split`")
     files = [config_file(folder, name) for name in ([configs] if isinstance(configs, str) else configs)]
+    check_overrides(folder, ["configs/train.json", *files], overrides or {})
+    named = name_weights(folder, ["configs/train.json", *files], overrides or {})
     entries = [case.entry() for case in content.training]
     folds = []
     for number in sorted({case.fold for case in content.training if case.fold is not None}):
         training, validation = fold_split(entries, number)
         place = target / f"fold{number}"
-        folds.append(Fold(folder, files, dict(overrides or {}), source, number, training, validation, place, processes))
+        folds.append(Fold(folder, files, named, source, number, training, validation, place, processes))
     if not folds:
         raise CaseError(
             f"datalist {source}", "its section 'training' is empty", "pass a datalist with cases to train on"

@@ -2,9 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from custom_networks import CaseError, read_datalist
 from scripts.experiments.training.crossval import crossval, is_organ_stage
+
+BUNDLES = Path(__file__).resolve().parents[4] / "bundles"
 
 
 def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(datalist, tmp_path, organ, runs, value_of, capsys):
@@ -96,3 +99,19 @@ def test_what_the_organ_stage_is(organ, tumor):
     assert is_organ_stage(Path(organ))
     assert not is_organ_stage(Path(tumor))
     assert json.loads((Path(tumor) / "configs/metadata.json").read_text())
+
+
+def test_a_stage_starts_from_the_weights_that_are_named(datalist, tmp_path, runs, monkeypatch):
+    bundle, out = str(BUNDLES / "gynbtnet_brachytherapy"), tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    torch.save({"w": torch.zeros(1)}, "stage2.pt")
+    # relative to where the user is, though the bundle runs in its own folder
+    crossval(bundle, str(datalist), str(out), folds=[0], overrides={"pretrained": "stage2.pt"})
+    assert runs.calls[0][1]["pretrained"] == str(tmp_path / "stage2.pt")
+    with pytest.raises(CaseError, match=r"setting pretrained was .*, is null"):
+        crossval(bundle, str(datalist), str(out), folds=[0], overrides={"pretrained": "none"})
+    for number, asked in enumerate(
+        [{"overrides": {"pretrained": "none"}}, {"configs": "no_pretraining.json"}, {"configs": "unet.json"}]
+    ):
+        crossval(bundle, str(datalist), str(tmp_path / f"scratch{number}"), folds=[0], **asked)
+        assert runs.calls[-2][1].get("pretrained") is None

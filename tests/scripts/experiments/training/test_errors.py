@@ -8,6 +8,7 @@ from custom_networks import CaseError
 from scripts.experiments.training.bundle_run import bundle_command
 from scripts.experiments.training.crossval import crossval
 
+BUNDLES = Path(__file__).resolve().parents[4] / "bundles"
 TRAIN = ["configs/train.json"]
 
 
@@ -63,4 +64,15 @@ def test_folders(datalist, tmp_path, organ, runs):
     # its datalist.json would be overwritten
     with pytest.raises(CaseError, match="it is the folder of the datalist"):
         crossval(organ, str(datalist), str(datalist.parent))
+    assert not runs.calls
+
+
+def test_a_start_from_scratch_is_asked_for(datalist, tmp_path, runs):
+    """The bundle alone would warn, and five folds later the arm with pretraining would be the one without."""
+    bundle = str(BUNDLES / "gynbtnet_brachytherapy")
+    for options in ({}, {"configs": "small.json"}, {"overrides": {"epochs": 1}}):
+        with pytest.raises(CaseError, match=r"none are named; pass --overrides pretrained=PATH, or .*pretrained=none"):
+            crossval(bundle, str(datalist), str(tmp_path / "out"), **options)
+    with pytest.raises(CaseError, match=r"weights .*absent\.pt: the file does not exist"):
+        crossval(bundle, str(datalist), str(tmp_path / "out"), overrides={"pretrained": "absent.pt"})
     assert not runs.calls
