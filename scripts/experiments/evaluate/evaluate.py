@@ -13,11 +13,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from custom_networks import CaseError
+from scripts.core.classes import Classes, read_classes, target_class
 from scripts.core.datalist import Case, Datalist, Patients, distinct_names, safe_name
+from scripts.core.predictions import find_prediction
 from scripts.core.tables import text_table, write_csv
 from scripts.experiments.evaluate import aggregate, significance
-from scripts.experiments.evaluate.classes import Classes, read_classes, target_class
-from scripts.experiments.evaluate.measure import find_prediction, measure
+from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.page import Content, write_page
 from scripts.experiments.evaluate.pictures import write_pictures
 from scripts.experiments.evaluate.yardstick import experts, read_yardstick

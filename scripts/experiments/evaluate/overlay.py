@@ -18,12 +18,12 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from custom_networks.data.checks import check_grid
+from scripts.core.classes import Classes
 from scripts.core.datalist import Case
 from scripts.core.files import atomic_file
 from scripts.core.look import colours, grey_range, plain_text
+from scripts.core.predictions import read_pair, region
 from scripts.core.reading import read
-from scripts.experiments.evaluate.classes import Classes
-from scripts.experiments.evaluate.measure import read_pair, region
 
 # so many classes have a name and a colour of their own in one picture; the rest is grey
 MOST, GREY = 10, "#8a8a8a"

@@ -11,10 +11,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from custom_networks import CaseError
+from scripts.core.classes import Classes, target_class
 from scripts.core.datalist import Case, safe_name
 from scripts.core.reading import one_sentence
 from scripts.experiments.evaluate.boxplots import box_plots
-from scripts.experiments.evaluate.classes import Classes, target_class
 from scripts.experiments.evaluate.overlay import load, overlay
 
 

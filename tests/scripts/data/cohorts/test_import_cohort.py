@@ -16,11 +16,11 @@ from custom_networks.errors import CaseError
 from scripts.__main__ import main
 from scripts.core.datalist import Case
 from scripts.core.files import write_nifti
+from scripts.core.predictions import find_prediction
 from scripts.data.cohorts.import_cohort import import_cohort
 from scripts.data.cohorts.nifti_sets import place_file
 from scripts.data.cohorts.sets import COHORTS, hold_out
 from scripts.data.cohorts.totalsegmentator import CLASSES_V1, ONLY_V2
-from scripts.experiments.evaluate.measure import find_prediction
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([-1.5, -1.5, 1.5, 1.0])

@@ -1,4 +1,4 @@
-"""Which files belong together, on which grid, and the row of a class."""
+"""On which grid, and the row of a class."""
 
 from __future__ import annotations
 
@@ -14,29 +14,7 @@ import SimpleITK as sitk
 
 from custom_networks import CaseError
 from scripts.core.datalist import Case
-from scripts.experiments.evaluate.measure import COLUMNS, find_prediction, measure, measure_case, region
-
-
-def test_predictions_are_found_by_case_and_as_monai_saves_them(tmp_path: Path) -> None:
-    case = Case("p1/t1", {"image": "images/scan.nii.gz"})
-    assert find_prediction(tmp_path, case) is None
-    for name in ("scan/scan_pred.nii.gz", "scan_pred.nii", "p1%2Ft1_pred.nii.gz", "p1%2Ft1.nii.gz"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-        assert find_prediction(tmp_path, case) == path, "the later ones are nearer to the case's name"
-
-
-def test_a_name_finds_nothing_outside_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "pred"
-    folder.mkdir()
-    (tmp_path / "x.nii.gz").touch()
-    for name in ("../x", str(tmp_path / "x"), "a/../../x"):
-        assert find_prediction(folder, Case(name, {"image": "scan.nii.gz"})) is None
-
-
-def test_a_region_is_where_any_of_its_values_is() -> None:
-    assert region(np.array([0, 1, 2, 3]), [1, 3]).tolist() == [False, True, False, True]
+from scripts.experiments.evaluate.measure import COLUMNS, measure, measure_case
 
 
 @pytest.fixture

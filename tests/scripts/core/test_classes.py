@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from custom_networks import CaseError
+from scripts.core.classes import read_classes, target_class
 from scripts.core.datalist import Datalist
-from scripts.experiments.evaluate.classes import read_classes, target_class
 
 
 def write(folder: Path, **content: object) -> Datalist:
