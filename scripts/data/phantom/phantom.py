@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from scripts.core.jobs import parallel
 from scripts.data.phantom.canvas import PhantomCase, Protocol
 from scripts.data.phantom.ct import LABELS as CT_LABELS
 from scripts.data.phantom.ct import make_ct_case
+from scripts.data.phantom.dicom import write_dicom
 from scripts.data.phantom.mr import make_mr_case
 from scripts.data.phantom.sampled_anatomy import TUMOR_MM
 
 MR_LABELS = {"0": "background", "1": "organ", "2": "tumor"}
+FIRST_VISIT = date(2000, 1, 3)
 MODALITIES = {"mr": (make_mr_case, MR_LABELS), "ct": (make_ct_case, CT_LABELS)}
 
 
@@ -74,14 +77,33 @@ def cohort(cases: int, seed: int, time_points: int = 3, test: int = 0, folds: in
     return [Visit(v.patient, v.visit, v.testing, fold.get(v.patient, 0)) for v in visits]
 
 
-def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], output: Path, labelled: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Writing:
+    """What is written of every case.
+
+    Args:
+        output: folder of the cohort.
+        modality: `MR` or `CT`.
+        labels: label value to name; empty for images alone.
+        seed: of the cohort, a part of the patients' ids in DICOM.
+        dicom: write `dicom/CASE/` too.
+    """
+
+    output: Path
+    modality: str
+    labels: Mapping[int, str]
+    seed: int
+    dicom: bool = False
+
+
+def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], writing: Writing) -> dict[str, Any]:
     """Draw and write one case; returns its datalist entry and, under `info`, what was drawn."""
     import nibabel as nib
 
     drawn = make(visit.patient, visit.visit)
     entry: dict[str, Any] = {"case": visit.case, "patient": visit.name}
     volumes: list[tuple[str, np.ndarray]] = [("image", drawn.image)]
-    if labelled:
+    if writing.labels:
         volumes.append(("label", drawn.label))
     for kind, voxels in volumes:
         nifti = nib.Nifti1Image(voxels, drawn.affine)
@@ -89,8 +111,12 @@ def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], output: Pa
         nifti.set_qform(drawn.affine, code=1)
         nifti.header.set_xyzt_units("mm")
         path = Path(f"{kind}s") / f"{visit.case}.nii.gz"
-        nib.save(nifti, output / path)
+        nib.save(nifti, writing.output / path)
         entry[kind] = path.as_posix()
+    if writing.dicom:
+        day = (FIRST_VISIT + visit.visit * timedelta(weeks=1)).strftime("%Y%m%d")
+        identity = (f"PHANTOM-{writing.seed}-{visit.name}", visit.case, day)
+        write_dicom(writing.output / "dicom" / visit.case, drawn, writing.labels, writing.modality, identity)
     if not visit.testing:
         entry["fold"] = visit.fold
     return {**entry, "info": drawn.info}
@@ -140,6 +166,7 @@ def phantom(
     slices: int | None = None,
     tumor_mm: Sequence[float] = TUMOR_MM,
     labelled: bool = True,
+    dicom: bool = False,
     workers: int = 0,
 ) -> None:
     """Write a synthetic cohort: images, labels, datalist.json (patient-grouped folds) and phantom.json (what was drawn).
@@ -160,6 +187,7 @@ def phantom(
         slices: number of slices; from the organ's extent where not given.
         tumor_mm: range of the longest tumour diameter at the first time point, within 5 to 60 mm.
         labelled: False writes images alone, for pretraining.
+        dicom: write `dicom/CASE/` as well, the same image as a DICOM series and its labels as RTSTRUCT.
         workers: processes; 0 takes one per core, four at most.
     """
     if modality not in MODALITIES:
@@ -171,7 +199,8 @@ def phantom(
     sizes = {"spacing": spacing, "thickness": thickness, "matrix": matrix, "slices": slices, "folds": folds}
     _check(cases, test, time_points, sizes)
     draw, labels = MODALITIES[modality]
-    labelled = _switch("labelled", labelled)
+    labelled, dicom = _switch("labelled", labelled), _switch("dicom", dicom)
+    named = {int(value): text for value, text in labels.items()} if labelled else {}
     protocol = Protocol(plane, spacing, thickness, matrix, slices)
     make = partial(_make, draw, seed, protocol, _pair("tumor_mm", tumor_mm, *TUMOR_MM))
     folder, name = Path(str(output)), f"phantom {modality} seed {seed}"
@@ -179,13 +208,13 @@ def phantom(
     there = _same_cohort(folder, name, {visit.case for visit in visits})
     for kind in ("images", "labels") if labelled else ("images",):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    entries = _write_all(visits, make, folder, labelled, workers)
+    entries = _write_all(visits, make, Writing(folder, modality.upper(), named, seed, dicom), workers)
     drawn = {entry["case"]: entry.pop("info") for entry in entries}
     written = [Case.of(entry, folder) for entry in entries]
     content = Datalist(
         name,
         modality.upper(),
-        {int(value): name for value, name in labels.items()} if labelled else {},
+        named,
         [case for case in written if case.fold is not None],
         [case for case in written if case.fold is None],
     )
@@ -223,8 +252,8 @@ def _make(
 
 
 def _write_all(
-    visits: list[Visit], make: Callable[[int, int], PhantomCase], folder: Path, labelled: bool, workers: int
+    visits: list[Visit], make: Callable[[int, int], PhantomCase], writing: Writing, workers: int
 ) -> list[dict[str, Any]]:
-    task = partial(write_case, make=make, output=folder, labelled=labelled)
+    task = partial(write_case, make=make, writing=writing)
     processes = min(workers or min(4, os.cpu_count() or 1), len(visits) // 4)
     return parallel(task, visits, processes, "phantom")
