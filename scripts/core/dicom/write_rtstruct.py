@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,12 @@ import numpy as np
 
 from custom_networks.errors import CaseError
 from scripts.core.dicom.dataset import silent_dicom
+from scripts.core.dicom.head import derived_head
 from scripts.core.dicom.source import SourceSeries
 from scripts.core.files import atomic_file
 
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
-MAKER = "gynaecologic segmentation bundles (research only)"
-# attributes that travel with the patient and the study; nothing else of the source does, private ones least of all
-PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
-STUDY = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 LONGEST_NAME = 16
 
 
@@ -113,31 +108,10 @@ def _check_names(where: str, names: Sequence[str], label: str) -> None:
 
 
 def _empty(source: SourceSeries, label: str, description: str) -> Any:
-    """Everything but the contours: identity of patient and study from the source, the rest new."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(RTSTRUCT), generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    first, now = source.headers[0], datetime.now()
-    if first.get("SpecificCharacterSet"):
-        dataset.SpecificCharacterSet = first.SpecificCharacterSet
-    for name in (*PATIENT, *STUDY):
-        if name != "IssuerOfPatientID" or first.get(name):
-            setattr(dataset, name, first.get(name) or "")
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    dataset.Modality = "RTSTRUCT"
-    dataset.SeriesInstanceUID = generate_uid()
-    dataset.SeriesNumber, dataset.InstanceNumber, dataset.SeriesDescription = None, "1", description[:64]
-    dataset.OperatorsName, dataset.Manufacturer = "", MAKER
-    dataset.ManufacturerModelName, dataset.SoftwareVersions = "custom_networks", version("custom_networks")
+    """Everything but the contours."""
+    dataset = derived_head(source, RTSTRUCT, "RTSTRUCT", description)
     dataset.StructureSetLabel, dataset.StructureSetName = label, label
-    dataset.InstanceCreationDate = dataset.StructureSetDate = dataset.SeriesDate = now.strftime("%Y%m%d")
-    dataset.InstanceCreationTime = dataset.StructureSetTime = dataset.SeriesTime = now.strftime("%H%M%S")
-    dataset.FrameOfReferenceUID = first.FrameOfReferenceUID
-    dataset.PositionReferenceIndicator = ""
+    dataset.StructureSetDate, dataset.StructureSetTime = dataset.SeriesDate, dataset.SeriesTime
     dataset.ApprovalStatus = "UNAPPROVED"
     return dataset
 

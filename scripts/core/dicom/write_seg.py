@@ -11,8 +11,8 @@ import numpy as np
 
 from custom_networks.errors import CaseError
 from scripts.core.dicom.dataset import silent_dicom
+from scripts.core.dicom.head import MAKER
 from scripts.core.dicom.source import SourceSeries
-from scripts.core.dicom.write_rtstruct import MAKER
 from scripts.core.files import atomic_file
 
 
