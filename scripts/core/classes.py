@@ -75,3 +75,17 @@ def target_class(classes: Classes) -> str:
     by_lower = {name.lower(): name for name in classes}
     wanted = [by_lower[name] for name in (*TUMOR_NAMES, "hr-ctv") if name in by_lower]
     return wanted[0] if wanted else list(classes)[-1]
+
+
+def ranking_class(classes: Classes, mean: str) -> str:
+    """The class by whose DSC cases are ordered.
+
+    Args:
+        classes: name -> label values.
+        mean: how the mean over classes is called.
+
+    Returns:
+        The tumour, the HR-CTV or the only class; else the mean over classes.
+    """
+    target = target_class(classes)
+    return target if len(classes) == 1 or target.lower() in {*TUMOR_NAMES, "hr-ctv"} else mean

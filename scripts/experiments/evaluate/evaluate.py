@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,15 @@ from typing import Any, Literal
 import pandas as pd
 
 from custom_networks import CaseError
-from scripts.core.classes import Classes, read_classes, target_class
-from scripts.core.datalist import Case, Datalist, Patients, distinct_names, safe_name
+from scripts.core.classes import Classes, ranking_class, read_classes, target_class
+from scripts.core.datalist import SECTIONS, Case, Datalist, Patients, distinct_names, safe_name
+from scripts.core.manifest import versions
 from scripts.core.predictions import find_prediction
 from scripts.core.tables import text_table, write_csv
 from scripts.experiments.evaluate import aggregate, significance
 from scripts.experiments.evaluate.measure import measure
-from scripts.experiments.evaluate.page import Content, write_page
-from scripts.experiments.evaluate.pictures import write_pictures
+from scripts.experiments.evaluate.page import Content, write_report
+from scripts.experiments.evaluate.pictures import choose_cases, write_pictures
 from scripts.experiments.evaluate.yardstick import experts, read_yardstick
 
 
@@ -99,26 +99,28 @@ def evaluate(
         _write(place / "summary.csv", aggregate.summarise(whole[name]))
     name, table = next(iter(tables.items()))
     summary = aggregate.summarise(whole[name])
+    lines = aggregate.cells(summary, column)
+    said = [
+        aggregate.NOTE,
+        aggregate.NOTE_FEW if aggregate.few_patients(summary) else "",
+        aggregate.never_scored(summary),
+    ]
+    print(f"\n{text_table(lines, left=2)}\n\n{textwrap.fill(' '.join(said), 110)}")
     page = Content(
         content.name or Path(datalist).resolve().parent.name,
-        _about(f"{datalist} (SHA-256 {content.digest()[:12]}), section {section}", folders, wanted, tolerance),
-        table,
-        aggregate.cells(summary, column),
-        [
-            aggregate.NOTE,
-            aggregate.NOTE_FEW if aggregate.few_patients(summary) else "",
-            aggregate.never_scored(summary),
-        ],
+        _about(content, section, folders, wanted, tolerance),
+        whole[name],
+        summary,
         target_class(wanted),
+        ranking_class(wanted, aggregate.CLASS_MEAN),
+        yardstick=column,
         experts=notes,
     )
-    print(f"\n{text_table(page.lines, left=2)}\n\n{textwrap.fill(' '.join(page.notes), 110)}")
     by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, strata))
     if len(by_size):
         _write(target / "strata.csv", by_size)
-        page.strata = aggregate.cells(by_size)
-        heading = aggregate.METRICS["dsc"].heading
-        print(f"\n{text_table([line for line in page.strata if line['metric'] == heading], left=3)}")
+        page.strata = by_size
+        print(f"\n{text_table(aggregate.cells(by_size[by_size['metric'] == 'dsc']), left=3)}")
     if len(tables) > 1:
         comparison = significance.compare(whole, draws, seed)
         _write(target / "statistics.csv", comparison)
@@ -128,10 +130,13 @@ def evaluate(
             for heading, text in significance.TESTS.values()
         )
         print(f"\n{text_table(page.comparison, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}\n{ignored}")
-    page.images, failed = write_pictures(tables, cases, folders[name], wanted, modality, target / "pictures", pictures)
+    chosen = choose_cases(page.table, page.ranked, pictures)
+    page.pictures, failed = write_pictures(
+        tables, cases, folders[name], wanted, modality, target / "pictures", chosen, page.ranked
+    )
     # a label that cannot be read is the same problem of every model
     page.problems = list(dict.fromkeys([*problems, *(f"not drawn: {error}" for error in failed)]))
-    write_page(target / "report.html", page)
+    write_report(target / "report.html", page)
     for problem in page.problems:
         print(f"\n{problem}")
     print(f"\n{target}: cases.csv, summary.csv, pictures/, report.html")
@@ -203,16 +208,25 @@ def _write(file: Path, frame: pd.DataFrame) -> None:
     write_csv(file, [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")])
 
 
-def _about(data: str, folders: Mapping[str, Path], classes: Classes, tolerance: float) -> dict[str, str]:
+def _about(
+    datalist: Datalist, section: str, folders: Mapping[str, Path], classes: Classes, tolerance: float
+) -> dict[str, str]:
     names = list(folders)
     rules = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in classes.items())
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("monai", "scipy"))
+    counts = [(len(cases), len({case.patient for case in cases})) for cases in (datalist.training, datalist.testing)]
+    sizes = [
+        f"{what} {cases} cases of {patients} patients"
+        for what, (cases, patients) in zip(SECTIONS, counts, strict=True)
+        if cases
+    ]
     about = {
-        "data": data,
-        "model": f"{names[0]} ({folders[names[0]]})",
-        "compared with": ", ".join(f"{name} ({folders[name]})" for name in names[1:]),
+        "data": f"{datalist.name or 'no name'}, {datalist.modality or 'no modality'}; {'; '.join(sizes)}",
+        "evaluated": f"section {section}, predictions in the folder {names[0]}",
+        "compared with": ", ".join(names[1:]),
+        "datalist": f"SHA-256 {datalist.digest()[:12]}",
         "classes": f"{rules} (label values)",
         "NSD": f"part of both surfaces within {tolerance:g} mm of the other",
-        "date": f"{datetime.date.today().isoformat()}; {packages}",
+        "date": datetime.date.today().isoformat(),
+        "versions": ", ".join(f"{package} {version}" for package, version in versions().items()),
     }
     return {key: text for key, text in about.items() if text}

@@ -1,20 +1,24 @@
-"""One page that shows an evaluation, in one file: tables, pictures, what is missing, and the cases to look at first."""
+"""The page of an evaluation: its sections, in the order in which they are read."""
 
 from __future__ import annotations
 
-import base64
+import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from scripts.core.files import write_text
+from scripts.core.page.page import Figure, Section, embedded, write_page
 from scripts.experiments.evaluate import aggregate, significance
 
-# written in red
-BAD = ("missed", "no prediction")
+SECTIONS = Path(__file__).with_name("sections")
+# what is written in red
+BAD = {"bad": ("missed", "no prediction", "false positive"), "counts": ("missed", "false pos.")}
+# more classes than this are listed from the lowest DSC up, and more rows than this of single classes are cases.csv's
+MANY_CLASSES, MOST_ROWS = 14, 500
 
 
 @dataclass
@@ -24,71 +28,184 @@ class Content:
     Args:
         title: what was evaluated.
         about: heading -> text, on data, models, rules and versions.
-        table: the case table, without means over classes.
-        lines: the summary, rows of heading -> text.
-        notes: below the summary.
+        table: the case table, with means over classes where there are several.
+        summary: of the table, from `aggregate.summarise`.
         target: the class of the strata.
-        strata: the summary by size, empty where there is none.
-        experts: published spread between experts, each with its source.
+        ranked: the class by whose DSC cases are ordered.
+        yardstick: (class, metric) -> how far experts differ.
+        experts: the published figures behind it, each with its source.
+        strata: the summary by size, from `aggregate.summarise_by_size`, empty where there is none.
         comparison: the comparison of models, empty where there is one model.
         problems: what could not be measured or drawn, and what counted as missed.
-        images: caption and PNG of each picture, box plots first.
+        pictures: caption and PNG of each overlay.
+        more: sections of other rooms, after the cases to look at.
     """
 
     title: str
     about: Mapping[str, str]
     table: pd.DataFrame
-    lines: Sequence[Mapping[str, str]]
-    notes: Sequence[str] = ()
-    target: str = ""
-    strata: Sequence[Mapping[str, str]] = ()
+    summary: pd.DataFrame
+    target: str
+    ranked: str
+    yardstick: Mapping[tuple[str, str], str] = field(default_factory=dict)
     experts: Sequence[str] = ()
+    strata: pd.DataFrame = field(default_factory=pd.DataFrame)
     comparison: Sequence[Mapping[str, str]] = ()
     problems: Sequence[str] = ()
-    images: Sequence[tuple[str, Path]] = field(default_factory=list)
+    pictures: Sequence[tuple[str, Path]] = ()
+    more: Sequence[Section] = ()
 
 
-def write_page(file: Path, content: Content) -> None:
-    """Write the page; its pictures are inside it, and nothing is fetched from elsewhere.
+def write_report(file: Path, content: Content) -> Path:
+    """Write the page of an evaluation to an HTML file; everything is inside it."""
+    single = content.table[content.table["class"] != aggregate.CLASS_MEAN]
+    cases, patients = single["case"].nunique(), single["patient"].nunique()
+    lead = (
+        f"{cases} {'case' if cases == 1 else 'cases'} of {patients} {'patient' if patients == 1 else 'patients'}, "
+        f"{datetime.date.today().isoformat()}. Distances in mm, on the grid that the label was drawn on. "
+        "For research; not a medical device."
+    )
+    return write_page(file, content.title, lead, list(_sections(content)), _figures(content), "Evaluation")
+
+
+def _sections(content: Content) -> list[Section]:
+    single = content.table[content.table["class"] != aggregate.CLASS_MEAN]
+    lines = aggregate.cells(content.summary, content.yardstick)
+    result = {
+        "rows": overview(content.summary, content.yardstick),
+        "lines": lines,
+        "notes": [
+            aggregate.NOTE,
+            aggregate.NOTE_FEW if aggregate.few_patients(content.summary) else "",
+            aggregate.never_scored(content.summary),
+        ],
+        "experts": content.experts,
+    }
+    strata = {
+        "rows": [
+            {"volume": str(name)} | line
+            for name, part in (content.strata.groupby("stratum", sort=False) if len(content.strata) else ())
+            for line in overview(part, {})
+        ],
+        "lines": aggregate.cells(content.strata) if len(content.strata) else [],
+    }
+    cases = {
+        "rows": review(content.table, content.ranked),
+        "ranked": content.ranked,
+        "lowest": lowest(single) if single["class"].nunique() > 1 else [],
+        "scored": int(single["dsc"].notna().sum()),
+    }
+    pictures = [(caption, embedded(path)) for caption, path in content.pictures]
+    compared = {
+        "rows": content.comparison,
+        "note_of_tests": significance.NOTE,
+        "tests": dict(significance.TESTS.values()),
+    }
+    found: list[tuple[str, str, dict[str, Any], object]] = [
+        ("Not in the figures, or incomplete", "problems.html", {"problems": content.problems}, content.problems),
+        ("Result", "result.html", result, True),
+        (f"By true volume of {content.target}", "strata.html", strata, len(content.strata)),
+        ("Models compared", "comparison.html", compared, content.comparison),
+        ("Cases, worst first", "cases.html", cases, True),
+        ("Overlays", "pictures.html", {"pictures": pictures}, pictures),
+        ("Data, models, definitions", "about.html", {"about": content.about}, content.about),
+    ]
+    sections = [
+        Section(title, SECTIONS / template, {**BAD, **values}, alarm=template == "problems.html")
+        for title, template, values, there in found
+        if there
+    ]
+    place = next(i for i, section in enumerate(sections) if section.template.name == "cases.html") + 1
+    return [*sections[:place], *content.more, *sections[place:]]
+
+
+def _figures(content: Content) -> list[Figure]:
+    """Mean DSC of the target, the mean over classes, and the first other classes."""
+    dsc = content.summary[content.summary["metric"] == "dsc"].set_index("class")
+    names = dict.fromkeys([content.target, aggregate.CLASS_MEAN, *dsc.index])
+    figures = []
+    for name in [name for name in names if name in dsc.index and dsc.loc[name, "n"] > 0][:4]:
+        row: Any = dsc.loc[name]
+        detail = "" if math.isnan(row["ci_low"]) else f"95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f}"
+        if row["missed"]:
+            detail = f"{row['missed']} missed; {detail}".rstrip("; ")
+        figures.append(Figure(f"DSC, {name}", f"{row['mean']:.3f}", detail, bool(row["missed"])))
+    return figures
+
+
+def overview(summary: pd.DataFrame, yardstick: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
+    """One row per class, heading -> text: mean and SD over cases of every metric, and what was missed.
+
+    More than `MANY_CLASSES` are ordered from the lowest mean DSC up, the mean over classes first.
+    """
+    rows, order = [], []
+    scored = summary[summary["cases"] > 0]
+    for name in dict.fromkeys(scored["class"]):
+        by_metric = scored[scored["class"] == name].set_index("metric")
+        row = {"class": str(name), "cases": str(by_metric["cases"].iloc[0])}
+        for key, metric in aggregate.METRICS.items():
+            line: Any = by_metric.loc[key]
+            row[metric.heading] = _mean(line, metric.digits)
+            if key == "dsc":
+                low, high = line["ci_low"], line["ci_high"]
+                row["95 % interval"] = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+        row |= {"missed": str(by_metric["missed"].iloc[0]), "false pos.": str(by_metric["false_positive"].iloc[0])}
+        if yardstick:
+            row["experts' DSC"] = yardstick.get((name, "dsc"), "")
+        rows.append(row)
+        order.append((name != aggregate.CLASS_MEAN, by_metric.loc["dsc", "mean"]))
+    if len(rows) > MANY_CLASSES:
+        rows = [rows[i] for i in sorted(range(len(rows)), key=lambda i: order[i])]
+    return rows
+
+
+def _mean(line: Any, digits: int) -> str:
+    if math.isnan(line["mean"]):
+        return "-"
+    spread = "" if math.isnan(line["sd"]) else f" ± {line['sd']:.{digits}f}"
+    return f"{line['mean']:.{digits}f}{spread}"
+
+
+def review(table: pd.DataFrame, ranked: str) -> list[dict[str, str]]:
+    """One row per case, heading -> text, in the order in which to look at them: the lowest DSC first, then what has none.
 
     Args:
-        file: HTML to write.
-        content: what it says.
+        table: the case table, with means over classes where there are several.
+        ranked: the class whose DSC counts.
     """
-    # names of cases, classes and models come from outside: each is escaped
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    table = content.table
-    values = vars(content) | {
-        "scored": f"{table['case'].nunique()} cases of {table['patient'].nunique()} patients",
-        "bad": BAD,
-        "comparison_note": significance.NOTE,
-        "tests": list(significance.TESTS.values()),
-        "lowest": lowest(table),
-        "images": [(caption, base64.b64encode(path.read_bytes()).decode()) for caption, path in content.images],
-    }
-    write_text(file, environment.get_template("page.html").render(values))
+    single = table[table["class"] != aggregate.CLASS_MEAN]
+    rows = table[table["class"] == ranked].sort_values(["dsc", "case"], na_position="last")
+    several = single["class"].nunique() > 1
+    by_case = dict(list(single.groupby("case", sort=False)))
+    found = []
+    for rank, row in enumerate(rows.to_dict("records"), 1):
+        line = {"case": str(row["case"]), "patient": str(row["patient"]), "rank": str(rank)}
+        line |= _metrics(row) | _volumes(row)
+        classes = by_case[row["case"]]
+        scored = classes[classes["dsc"].notna()]
+        if several:
+            worst = scored.sort_values(["dsc", "class"]).iloc[0] if len(scored) else None
+            line["lowest class"] = "-" if worst is None else f"{worst['class']} {worst['dsc']:.3f}"
+            line |= {"missed": str(classes["missed"].sum()), "false pos.": str(classes["false_positive"].sum())}
+        found.append(line | ({} if ranked == aggregate.CLASS_MEAN else {"outcome": str(row["outcome"])}))
+    return found
 
 
-def lowest(table: pd.DataFrame, count: int = 10) -> list[dict[str, str]]:
-    """The cases to look at first: rows of heading -> text, the lowest DSC first."""
+def lowest(table: pd.DataFrame, count: int = MOST_ROWS) -> list[dict[str, str]]:
+    """Single classes of cases, the lowest DSC first: rows of heading -> text."""
     rows = []
     for row in table[table["dsc"].notna()].sort_values(["dsc", "case", "class"]).head(count).to_dict("records"):
-        line = {"case": str(row["case"]), "class": str(row["class"])}
-        for name in ("dsc", "nsd", "hd95_mm", "asd_mm"):
-            metric = aggregate.METRICS[name]
-            line[metric.heading] = "-" if pd.isna(row[name]) else f"{row[name]:.{metric.digits}f}"
-        rows.append(
-            line
-            | {
-                "label (ml)": f"{row['label_ml']:.1f}",
-                "prediction (ml)": f"{row['pred_ml']:.1f}",
-                "outcome": str(row["outcome"]),
-            }
-        )
+        names = {"case": str(row["case"]), "class": str(row["class"])}
+        rows.append(names | _metrics(row) | _volumes(row) | {"outcome": str(row["outcome"])})
     return rows
+
+
+def _metrics(row: Mapping[Any, Any]) -> dict[str, str]:
+    shown = {key: aggregate.METRICS[key] for key in ("dsc", "nsd", "hd95_mm", "asd_mm")}
+    return {how.heading: "-" if pd.isna(row[key]) else f"{row[key]:.{how.digits}f}" for key, how in shown.items()}
+
+
+def _volumes(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Nothing for a mean over classes, which has no volume."""
+    volumes = {"label (ml)": row["label_ml"], "prediction (ml)": row["pred_ml"]}
+    return {} if pd.isna(row["label_ml"]) else {heading: f"{value:.1f}" for heading, value in volumes.items()}

@@ -18,13 +18,14 @@ from scripts.experiments.evaluate.boxplots import box_plots
 from scripts.experiments.evaluate.overlay import load, overlay
 
 
-def choose_cases(table: pd.DataFrame, target: str, count: int) -> list[tuple[str, str]]:
-    """Pick cases from best to worst by the target's DSC, evenly spaced in rank, extremes and median included.
+def choose_cases(table: pd.DataFrame, ranked: str, count: int) -> list[tuple[str, str]]:
+    """Pick cases from best to worst by one class's DSC, evenly spaced in rank, extremes and median included.
 
     Returns:
         (rank, case): rank is `best`, `median`, `worst` or `rank 2 of 9`.
     """
-    part = table[(table["class"] == target) & table["dsc"].notna() & (table["outcome"] != "no prediction")]
+    predicted = ~table["case"].isin(table.loc[table["outcome"] == "no prediction", "case"])
+    part = table[(table["class"] == ranked) & table["dsc"].notna() & predicted]
     ordered = part.sort_values(["dsc", "case"], ascending=[False, True])["case"].tolist()
     if not ordered or count < 1:
         return []
@@ -41,25 +42,36 @@ def write_pictures(
     classes: Classes,
     modality: str,
     output: Path,
-    count: int,
+    chosen: Sequence[tuple[str, str]],
+    ranked: str,
 ) -> tuple[list[tuple[str, Path]], list[CaseError]]:
-    """Write the box plots and `count` overlays; pictures of an earlier run are removed.
+    """Write the box plots and an overlay of every chosen case; pictures of an earlier run are removed.
+
+    Args:
+        tables: model name -> case table; the first is drawn.
+        cases: of the data.
+        predictions: folder of the first model.
+        classes: name -> label values.
+        modality: `MR` or `CT`.
+        output: folder to write to.
+        chosen: from `choose_cases`.
+        ranked: the class by whose DSC they were chosen.
 
     Returns:
-        Caption and file of each picture, box plots first, and why cases could not be drawn.
+        Caption and file of each overlay, and why cases could not be drawn.
     """
     for old in output.glob("*.png"):
         old.unlink()
-    written = [("DSC and HD95 by class", output / "boxplots.png")]
-    box_plots(tables, written[0][1])
+    box_plots(tables, output / "boxplots.png")
+    written: list[tuple[str, Path]] = []
     table, target = next(iter(tables.values())), target_class(classes)
     by_name = {case.name: case for case in cases}
     failed: list[CaseError] = []
-    for rank, name in tqdm(choose_cases(table, target, count), desc="pictures", unit="case", disable=None):
+    for rank, name in tqdm(chosen, desc="pictures", unit="case", disable=None):
         rows = table[table["case"] == name].set_index("class")
         scores = {c: _score(rows.loc[c]) for c in classes}
         file = output / f"{rank.replace(' ', '_')}_{safe_name(name)}.png"
-        title = f"{name}: {rank} by DSC of {target}" if table["case"].nunique() > 1 else name
+        title = f"{name}: {rank} by DSC of {ranked}" if table["case"].nunique() > 1 else name
         try:
             with one_sentence(name, "picture"):
                 overlay(load(by_name[name], predictions), classes, target, modality, title, scores, file)

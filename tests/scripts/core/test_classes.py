@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from custom_networks import CaseError
-from scripts.core.classes import read_classes, target_class
+from scripts.core.classes import ranking_class, read_classes, target_class
 from scripts.core.datalist import Datalist
 
 
@@ -61,3 +61,10 @@ def test_the_target_is_the_tumour_else_the_hr_ctv_else_the_last() -> None:
     assert target_class({"Tumour": [2], "organ": [1]}) == "Tumour"
     assert target_class({"HR-CTV": [1], "bladder": [2]}) == "HR-CTV"
     assert target_class({"liver": [1], "spleen": [2]}) == "spleen"
+
+
+def test_cases_are_ordered_by_the_target_where_there_is_one_else_by_the_mean() -> None:
+    assert ranking_class({"tumor": [2], "organ": [1, 2]}, "mean") == "tumor"
+    assert ranking_class({"bladder": [2], "HR-CTV": [1]}, "mean") == "HR-CTV"
+    assert ranking_class({"liver": [1]}, "mean") == "liver"
+    assert ranking_class({"liver": [1], "spleen": [2]}, "mean") == "mean"

@@ -29,6 +29,9 @@ def test_cases_without_a_prediction_or_the_class_are_not_chosen(case_table: Any)
         {"dsc": 0.0, "case": "d", "outcome": "missed"},
     ]
     assert [name for _, name in choose_cases(case_table(rows), "organ", 9)] == ["a", "d"]
+    # a mean over classes does not know that there was no prediction
+    means = [{"name": "mean", "dsc": 0.0, "case": case} for case in "abd"]
+    assert [name for _, name in choose_cases(case_table(rows + means), "mean", 9)] == ["a", "d"]
 
 
 def test_captions_scores_and_names(case_table: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -50,9 +53,11 @@ def test_captions_scores_and_names(case_table: Any, tmp_path: Path, monkeypatch:
     (tmp_path / "best_old.png").touch()
     (tmp_path / "notes.txt").touch()
     classes = {"organ": [1, 2], "tumor": [2]}
-    written, failed = write_pictures({"m": case_table(rows)}, cases, tmp_path, classes, "MR", tmp_path, 3)
+    table = case_table(rows)
+    chosen = choose_cases(table, "tumor", 3)
+    written, failed = write_pictures({"m": table}, cases, tmp_path, classes, "MR", tmp_path, chosen, "tumor")
     assert not failed
-    assert [caption for caption, _ in written][:2] == ["DSC and HD95 by class", "a: best by DSC of tumor"]
+    assert written[0] == ("a: best by DSC of tumor", tmp_path / "best_a.png")
     best = said["a: best by DSC of tumor"]
     assert best["organ"] == "DSC 0.91, HD95 3.1 mm, ASD 1.0 mm, 50.0 ml (predicted 40.0)"
     assert said[f"{'x' * 300}: worst by DSC of tumor"]["tumor"] == "missed"
