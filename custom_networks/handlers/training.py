@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from custom_networks.engines import TrainingEvents
 from custom_networks.errors import CaseError
 from custom_networks.handlers.checkpoints import BackgroundWriter, process_rank
 from custom_networks.settings import write_settings
+
+logger = logging.getLogger(__name__)
 
 
 class StopAtNaN:
@@ -120,6 +123,9 @@ class _WholeFile(BaseSaveHandler):
 class BestModelSaver(CheckpointSaver):
     """MONAI's `CheckpointSaver` of the best model by key metric, written in the background and whole or not at all.
 
+    A validation whose metric is NaN, as of cases that have no class in label or prediction, is no candidate, and a warning
+    says so; ignite would save the first such model and then no other, for nothing is greater than NaN.
+
     Args:
         save_dir: folder.
         save_dict: the network by any name; the file is its flat state dict.
@@ -145,6 +151,21 @@ class BestModelSaver(CheckpointSaver):
         self.writer = BackgroundWriter()
         self._checkpoint = cast(Any, self._key_metric_checkpoint)
         self._checkpoint.save_handler = _WholeFile(self.path, self.writer)
+
+    def metrics_completed(self, engine: Engine) -> None:
+        """Save the network if it is the best so far."""
+        name = str(getattr(engine.state, "key_metric_name", ""))
+        value = engine.state.metrics.get(name)
+        if isinstance(value, (int, float)) and math.isnan(value):
+            logger.warning(
+                "epoch %d: %s is NaN and chooses no model: no class is present in labels or predictions of the %s "
+                "validation cases",
+                engine.state.epoch,
+                name,
+                engine.state.epoch_length,
+            )
+            return
+        super().metrics_completed(engine)
 
     @property
     def saved(self) -> list[Any]:

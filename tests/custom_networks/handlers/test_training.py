@@ -4,7 +4,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
-from monai.handlers import MeanSquaredError, from_engine
+from monai.handlers import IgniteMetricHandler, MeanSquaredError, from_engine
 
 from custom_networks import (
     BestModelSaver,
@@ -12,6 +12,7 @@ from custom_networks import (
     ClipGradient,
     MixedPrecisionEvaluator,
     StopAtNaN,
+    SurfaceMetric,
     ValidateRegularly,
 )
 from custom_networks.engines import TrainingEvents
@@ -153,3 +154,31 @@ def test_only_the_first_rank_writes_the_best_model(toy, tmp_path, monkeypatch):
     run.make(1, [ValidateRegularly(1, evaluator(run, [saver]))]).run()
     saver.writer.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_validation_without_any_class_chooses_no_model(toy, tmp_path, caplog):
+    """A NaN that was saved first would never be surpassed."""
+    run = toy(rate=0.01)
+    saver = BestModelSaver(str(tmp_path), {"model": run.network})
+    truths = iter([0.0, 0.0, 1.0, 0.0])
+
+    def masks(output: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        return [torch.zeros(1, 2, 2, 2)], [torch.full((1, 2, 2, 2), next(truths))]
+
+    validator = MixedPrecisionEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(Dataset(run.data[:1])),
+        network=run.network,
+        key_val_metric={"val_dice": IgniteMetricHandler(SurfaceMetric("dsc", True), output_transform=masks)},
+        val_handlers=[saver],
+    )
+    weights = {}
+    validator.add_event_handler(
+        Events.COMPLETED, lambda engine: weights.update({engine.state.epoch: run.network.weight.clone()})
+    )
+    run.make(4, [ValidateRegularly(1, validator)]).run()
+    saver.writer.wait()
+    # only the third epoch's value is a number, the worst one that there is
+    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["weight"], weights[3])
+    said = [record.getMessage() for record in caplog.records if "val_dice is NaN" in record.getMessage()]
+    assert [text.split(":")[0] for text in said] == ["epoch 1", "epoch 2", "epoch 4"]
