@@ -63,7 +63,7 @@ VERBS = {
     ),
     "benchmark": (
         "scripts.benchmarks.benchmark",
-        "networks|gpu|pretraining|loading|preprocessing: side by side with peers.",
+        "networks|gpu|memory|pretraining|loading|preprocessing: side by side with peers.",
     ),
 }
 

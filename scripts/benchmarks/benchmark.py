@@ -12,6 +12,7 @@ from custom_networks.errors import CaseError
 WHAT = {
     "networks": "scripts.benchmarks.networks",
     "gpu": "scripts.benchmarks.gpu",
+    "memory": "scripts.benchmarks.memory",
     "pretraining": "scripts.benchmarks.pretraining",
     "loading": "scripts.benchmarks.loading",
     "preprocessing": "scripts.benchmarks.preprocessing",
@@ -22,7 +23,7 @@ def benchmark(what: str = "", **options: Any) -> int | None:
     """Measure one thing side by side with its peers.
 
     Args:
-        what: `networks`, `gpu`, `pretraining`, `loading` or `preprocessing`.
+        what: `networks`, `gpu`, `memory`, `pretraining`, `loading` or `preprocessing`.
         options: those of the benchmark: `python -m scripts benchmark WHAT --help`.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,26 @@ def fits(bundle: str, memory_gb: float = 24.0, overrides: str | None = None, all
         raise CaseError("fits", f"memory_gb {memory_gb} is not a positive number", "pass the GPU's memory in GiB")
     config = {**read_train_config(bundle), "_name_": Path(bundle).resolve().name}
     if overrides is not None:
-        config |= read_config(Path(str(overrides)), "fits", "pass an override file, such as a plan")
+        config = overridden(config, read_config(Path(str(overrides)), "fits", "pass an override file, such as a plan"))
     rows = list(tqdm(_rows(config, float(memory_gb), all_variants), desc="fits", leave=False, unit="row"))
     print(table(config, rows, float(memory_gb)))
+
+
+def overridden(config: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with another file's ids on top, nested ones such as `optimizer#lr` in their place.
+
+    Raises:
+        CaseError: a nested id names nothing of the configuration.
+    """
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(copy.deepcopy(config))
+    for key, value in overrides.items():
+        try:
+            parser[key] = value
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise CaseError("fits", f"the override {key} names nothing of the bundle", "correct it") from error
+    return dict(parser.get())
 
 
 def _rows(config: dict[str, Any], memory_gb: float, all_variants: bool) -> Iterator[dict[str, Any]]:

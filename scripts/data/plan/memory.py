@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.overrides import TorchFunctionMode
 
 from custom_networks.errors import CaseError
@@ -36,6 +37,15 @@ class _Shapes(TorchFunctionMode):
         if func is Tensor.nonzero:
             return args[0].new_empty((round(self.visible * args[0].numel()), 1), dtype=torch.int64)
         return func(*args, **kwargs)
+
+
+class _PeakTracker(MemTracker):
+    """The peak of the whole alone: statistics of every module after every operation would take most of the time."""
+
+    def _update_peak_stats(self, peak_state: Any) -> None:
+        for device, kinds in self._curr_mem_snap.items():
+            if kinds["Total"] > self._peak_mem.get(device, 0):
+                self._peak_mem[device], self._peak_mem_snap[device] = kinds["Total"], dict(kinds)
 
 
 class Made(NamedTuple):
@@ -133,9 +143,7 @@ class Step:
         return Made(network, image, target, loss, optimizer)
 
     def _tracked(self, batch: int, work: Callable[[Made, Callable[[], None]], None]) -> int:
-        from torch.distributed._tools.mem_tracker import MemTracker
-
-        tracker = MemTracker()
+        tracker = _PeakTracker()
         with _without_memory(self._visible()):
             made = self.make(batch)
             tracker.track_external(made.network, made.optimizer, made.image, made.target)

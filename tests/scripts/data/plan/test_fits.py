@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from custom_networks.errors import CaseError
-from scripts.data.plan.fits import fits, table
+from scripts.data.plan.fits import fits, overridden, table
 from scripts.data.plan.memory import Step, largest_batch
 from scripts.data.plan.plan import read_train_config
 
@@ -28,6 +28,18 @@ def test_table_says_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     batch, (one, _) = largest_batch(step, 4 * 2**30)
     assert cells[1][1] == f"{one / 2**30:.2f}"
     assert cells[1][4] == str(batch)
+
+
+def test_a_nested_override_takes_its_place() -> None:
+    config = read_train_config(ROOT / "bundles/organ_pocketnet") | {"patch_size": [16, 16, 16], "strides": [2]}
+    config |= {"kernel_sizes": [3, 3], "deep_supervision": 0, "features": 4}
+    changed = overridden(config, {"network_def#features": 16, "batch_size": 1})
+    assert changed["network_def"]["features"] == 16
+    assert config["network_def"]["features"] == "@features"
+    assert Step(changed).training_peak(1) > 2 * Step(config).training_peak(1)
+    for wrong in ("network#features#x", "nothing#features"):
+        with pytest.raises(CaseError, match=f"the override {wrong} names nothing"):
+            overridden(config, {wrong: 1})
 
 
 def test_nothing_fits_is_said() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from custom_networks.errors import CaseError
+from scripts.benchmarks.memory import recorded_peak
 from scripts.data.plan.memory import CONTEXT_BYTES, MARGIN, Step, largest_batch, needed
 from scripts.data.plan.plan import read_train_config
 
@@ -35,19 +35,6 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(threads)
-
-
-def recorded_peak(step: Step, batch: int, work: Callable[..., None]) -> int:
-    """Highest sum of what was allocated and not yet freed; everything is made inside."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        made = step.make(batch)
-        work(made)
-    live = peak = 0
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
 
 
 @pytest.mark.parametrize(
