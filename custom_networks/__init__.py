@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         validation_subset,
     )
     from custom_networks.errors import CaseError
+    from custom_networks.handlers.entropy import EntropyHandler
     from custom_networks.handlers.provenance import RecordTrainingCases, check_evaluation, check_unseen_cases
     from custom_networks.handlers.resume import ResumeTraining
     from custom_networks.handlers.training import BestModelSaver, ClipGradient, StopAtNaN, ValidateRegularly
@@ -108,6 +109,7 @@ _HOME = {
     "PocketNet": "networks.pocketnet",
     "MeanEnsemble": "networks.two_stage",
     "TwoStagePocketNet": "networks.two_stage",
+    "EntropyHandler": "handlers.entropy",
     "RecordTrainingCases": "handlers.provenance",
     "check_evaluation": "handlers.provenance",
     "check_unseen_cases": "handlers.provenance",

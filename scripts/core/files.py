@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shlex
@@ -15,6 +16,12 @@ import numpy as np
 from custom_networks import CaseError
 
 PARTIAL = ".partial_"
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,21 +1,94 @@
-"""Which prediction belongs to which case, and both on one grid."""
+"""Which prediction belongs to which case, both on one grid, and what is known of the networks that predicted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from custom_networks import CaseError
 from custom_networks.data.checks import check_grid, check_values
+from custom_networks.data.datalist import read_json
 from scripts.core.datalist import Case, image_stem, safe_name
+from scripts.core.files import write_text
 from scripts.core.reading import read
+
+MADE_BY = "predictions.json"
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What is known of the predictions in a folder.
+
+    Args:
+        weights: SHA-256 of the networks' files; empty where nobody noted them.
+        networks: how many predicted each case: 1 out-of-fold, all folds of an ensemble.
+        entropy: case to label value to mean entropy and number of voxels, see `custom_networks.EntropyHandler`.
+        agreement: case to structure to the mean DSC of the folds.
+    """
+
+    weights: tuple[str, ...] = ()
+    networks: int = 1
+    entropy: Mapping[str, Mapping[int, tuple[float, float]]] = field(default_factory=dict)
+    agreement: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def of(self, case: Case) -> tuple[Mapping[int, tuple[float, float]], Mapping[str, float]]:
+        """Entropy and agreement of one case; empty where they are not known."""
+        names = (case.name, safe_name(case.name), image_stem(case.image), safe_name(image_stem(case.image)))
+        name = next((one for one in names if one in self.entropy or one in self.agreement), "")
+        return self.entropy.get(name, {}), self.agreement.get(name, {})
+
+
+def write_made_by(
+    folder: Path,
+    weights: Sequence[str],
+    entropy: Mapping[str, Any],
+    networks: int = 1,
+    agreement: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> Path:
+    """Write beside predictions what `MadeBy` holds; the cases are named as `find_prediction` finds them."""
+    content = {
+        "weights_sha256": list(weights),
+        "networks": networks,
+        "entropy": entropy,
+        "fold_agreement": agreement or {},
+    }
+    return write_text(folder / MADE_BY, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def made_by(folder: Path) -> MadeBy:
+    """What is known of the predictions in a folder; nothing where another program wrote them.
+
+    Raises:
+        CaseError: the file about them is damaged.
+    """
+    file = folder / MADE_BY
+    if not file.is_file():
+        return MadeBy()
+    where, remedy = f"predictions {file}", "predict anew"
+    content = read_json(file, where, remedy)
+    try:
+        entropy = {
+            case: {int(value): (float(mean), float(count)) for value, (mean, count) in of.items()}
+            for case, of in content["entropy"].items()
+        }
+        agreed = {
+            case: {name: float(value) for name, value in of.items() if value is not None}
+            for case, of in content["fold_agreement"].items()
+        }
+        return MadeBy(tuple(map(str, content["weights_sha256"])), int(content["networks"]), entropy, agreed)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CaseError(where, f"it is damaged ({type(error).__name__}: {error})", remedy) from error
 
 
 def find_prediction(folder: Path, case: Case) -> Path | None:
-    """Find a case's prediction: by case name, or as MONAI's `SaveImaged` names it after the image."""
+    """Find a case's prediction: by case name, as MONAI's `SaveImaged` names it after the image, or of `segment`."""
     for name in dict.fromkeys((safe_name(case.name), image_stem(case.image))):
-        for candidate in (name, f"{name}_pred", f"{name}/{name}_pred", f"{name}/{name}"):
+        for candidate in (name, f"{name}_pred", f"{name}/{name}_pred", f"{name}/{name}", f"{name}/label"):
             for suffix in (".nii.gz", ".nii"):
                 path = folder / f"{candidate}{suffix}"
                 if path.is_file():

@@ -70,7 +70,7 @@ def bundle_command(bundle: Path, configs: Sequence[str], overrides: Mapping[str,
     start = [sys.executable, "-W", "ignore", "-m"]
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
-    files = configs[0] if len(configs) == 1 else str(list(configs)).replace(" ", "")
+    files = configs[0] if len(configs) == 1 else "[" + ",".join(map(repr, configs)) + "]"
     words = [*start, "monai.bundle", "run", "--config_file", files, "--logging_file", "configs/logging.conf"]
     for name, value in overrides.items():
         words += [f"--{name}", value if isinstance(value, str) else repr(value)]

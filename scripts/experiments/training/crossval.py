@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from custom_networks import CaseError
 from custom_networks.data.cases import fold_split
-from scripts.core.datalist import Case, Datalist, distinct_names, safe_name, write_datalist
-from scripts.core.files import locked
+from scripts.core.datalist import Case, Datalist, distinct_names, image_stem, safe_name, write_datalist
+from scripts.core.files import locked, sha256
+from scripts.core.predictions import write_made_by
 from scripts.experiments.training.bundle_run import check_overrides
 from scripts.experiments.training.fold import CHECKPOINTS, Fold, check_unseen
 from scripts.experiments.training.inputs import name_weights
@@ -156,15 +157,23 @@ def collect(content: Datalist, folds: Sequence[Fold], target: Path, checkpoint: 
     """
     together = target / "out_of_fold"
     made: dict[str, Path] = {}
+    entropy: dict[str, Any] = {}
+    weights: list[str] = []
     for fold in folds:
         if fold.evaluated() != checkpoint:
             print(f"fold {fold.number} is not predicted by {said(checkpoint)} yet: its cases are left out")
             continue
+        weights.append(sha256(fold.weights(checkpoint)))
+        noted = fold.entropy()
         for entry in fold.validation:
             kept = together / f"{safe_name(entry['case'])}_pred.nii.gz"
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fold.prediction(entry), kept)
             made[entry["case"]] = kept
+            if (stem := image_stem(entry["image"])) in noted:
+                entropy[entry["case"]] = noted[stem]
+    if made:
+        write_made_by(together, weights, entropy)
     keys = ("pred", "organ") if is_organ_stage(folds[0].bundle) else ("pred",)
     write_datalist(target / "datalist.json", with_files(content, made, keys))
     return made

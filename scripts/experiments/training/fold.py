@@ -17,6 +17,8 @@ from scripts.experiments.training.inputs import setting_inputs, training_inputs
 
 CHECKPOINTS = {"final": "final.pt", "best": "model.pt"}
 RECORD = "training.json"
+# laid over evaluate.json: how unsure the network is of each structure, which tells good contours from bad
+ENTROPY = Path(__file__).with_name("entropy.json")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Fold:
                 return place / "predictions"
             run_bundle(
                 self.bundle,
-                [*self.train_configs, "configs/evaluate.json", *self._evaluation()],
+                [*self.train_configs, "configs/evaluate.json", *self._evaluation(), str(ENTROPY)],
                 {**self.options, "ckpt_path": str(weights), "output_dir": str(place)},
                 log=self.folder / "evaluation.txt",
             )
@@ -154,6 +156,12 @@ class Fold:
     def prediction(self, case: Mapping[str, Any]) -> Path:
         """Where `evaluate` put a case's prediction."""
         return self.folder / "evaluation" / "predictions" / f"{image_stem(case['image'])}_pred.nii.gz"
+
+    def entropy(self) -> dict[str, Any]:
+        """What `custom_networks.EntropyHandler` noted while `evaluate` predicted: image file's stem to its entropies."""
+        file = self.folder / "evaluation" / "entropy.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return found
 
     def evaluated(self) -> str | None:
         """The checkpoint that the predictions come from, or None where there are none."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from pathlib import Path
 
-from scripts.core.files import write_text
+from scripts.core.files import sha256, write_text
 
 SUMS = "SHA256SUMS"
 # what does not get smaller
@@ -23,8 +22,7 @@ def files_of(folder: Path) -> list[str]:
 
 def digest(path: Path) -> str:
     """sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(path)
 
 
 def write_sums(folder: Path) -> None:

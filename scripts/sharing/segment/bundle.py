@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.errors import CaseError
+from scripts.core.files import sha256
 
 
 def unpacked(bundle: str, work: Path) -> Path:
@@ -99,11 +99,7 @@ class OpenBundle:
 
     def digests(self) -> list[str]:
         """sha256 of every file of weights."""
-        found = []
-        for path in self.weights:
-            with open(path, "rb") as stream:
-                found.append(hashlib.file_digest(stream, "sha256").hexdigest())
-        return found
+        return [sha256(path) for path in self.weights]
 
     def predict(self, image: Path) -> Path:
         """Segment one scan.

@@ -10,7 +10,7 @@ import pytest
 from custom_networks import CaseError
 from scripts.core.datalist import Case
 from scripts.core.files import write_nifti
-from scripts.core.predictions import find_prediction, read_pair, region
+from scripts.core.predictions import find_prediction, made_by, read_pair, region, write_made_by
 
 
 def test_predictions_are_found_by_case_and_as_monai_saves_them(tmp_path: Path) -> None:
@@ -48,3 +48,18 @@ def test_a_pair_lies_on_one_grid_or_is_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "c.nii.gz", label, np.diag([1, 1, 2, 1]))
     with pytest.raises(CaseError, match="c: "):
         read_pair(case, tmp_path)
+
+
+def test_what_is_known_of_the_networks_goes_with_their_predictions(tmp_path: Path) -> None:
+    assert made_by(tmp_path).weights == ()
+    write_made_by(tmp_path, ["abc"], {"p0/t2": {1: (0.5, 7)}}, 5, {"p0/t2": {"organ": 0.75, "tumor": None}})
+    made = made_by(tmp_path)
+    assert (made.weights, made.networks) == (("abc",), 5)
+    assert made.of(Case("p0/t2", {"image": "x.nii.gz"})) == ({1: (0.5, 7.0)}, {"organ": 0.75})
+    assert made.of(Case("other", {"image": "p0.nii.gz"})) == ({}, {})
+    # `segment` names a scan after its file
+    write_made_by(tmp_path, [], {"scan%201": {1: (0.5, 7)}})
+    assert made_by(tmp_path).of(Case("p0", {"image": "images/scan 1.nii.gz"}))[0] == {1: (0.5, 7.0)}
+    (tmp_path / "predictions.json").write_text('{"entropy": {}}')
+    with pytest.raises(CaseError, match="it is damaged"):
+        made_by(tmp_path)

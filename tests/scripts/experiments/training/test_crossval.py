@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from custom_networks import CaseError, read_datalist
+from scripts.core.files import sha256
+from scripts.core.predictions import made_by
 from scripts.experiments.training.crossval import crossval, is_organ_stage
+from scripts.experiments.training.fold import ENTROPY
 
 BUNDLES = Path(__file__).resolve().parents[4] / "bundles"
 
@@ -18,11 +21,15 @@ def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(datalist, tmp_
     for case in cases:
         assert value_of(case["organ"]) == value_of(case["pred"]) == case["fold"]
         assert Path(case["image"]).is_file()
+    # what is known of the networks goes with the predictions, by case
+    made = made_by(out / "out_of_fold")
+    assert made.weights == tuple(sha256(out / f"fold{i}/final.pt") for i in range(2))
+    assert (made.networks, len(made.entropy), made.entropy["case 3"]) == (1, 8, {1: (0.25, 3.0)})
     # named after the case, whatever its image is called
     assert (out / "out_of_fold/case%203_pred.nii.gz").is_file()
     assert [c[0] for c in runs.calls[:2]] == [
         ["configs/train.json", "configs/small.json"],
-        ["configs/train.json", "configs/small.json", "configs/evaluate.json"],
+        ["configs/train.json", "configs/small.json", "configs/evaluate.json", str(ENTROPY)],
     ]
     assert "of 8 cases by final.pt, the network of the last epoch" in capsys.readouterr().out
     # a second call trains and predicts nothing again
@@ -69,7 +76,7 @@ def test_stage_two_takes_the_organ_network_of_the_same_fold(datalist, tmp_path, 
     options = {"folds": [1], "configs": "one_network.json", "organ_runs": str(tmp_path / "o")}
     crossval(tumor, str(tmp_path / "o/datalist.json"), str(tmp_path / "t"), **options)
     assert {c[1]["organ_weights"] for c in runs.calls} == {str(tmp_path / "o/fold1/final.pt")}
-    assert runs.calls[1][0][-1] == "configs/one_network_evaluate.json"
+    assert runs.calls[1][0][-2:] == ["configs/one_network_evaluate.json", str(ENTROPY)]
     # masks of stage 1 stay what stage 2 was trained on; its own predictions are no organ masks
     assert all("/o/" in case["organ"] for case in read_datalist(tmp_path / "t/datalist.json"))
 

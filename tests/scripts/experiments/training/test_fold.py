@@ -1,6 +1,7 @@
 """A training's folder is bound to its cases, settings and code; `finished` is what ended, and is whole."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from custom_networks import CaseError
 from scripts.experiments.training import fold as module
 from scripts.experiments.training import inputs as inputs_module
 from scripts.experiments.training.crossval import crossval
-from scripts.experiments.training.fold import RECORD
+from scripts.experiments.training.fold import ENTROPY, RECORD
+
+BUNDLES = Path(__file__).resolve().parents[4] / "bundles"
 
 
 @pytest.fixture
@@ -138,3 +141,16 @@ def test_a_run_that_leaves_a_prediction_out_is_said(train, runs, monkeypatch):
     monkeypatch.setattr(runs, "predict", lambda cases, place, value: None)
     with pytest.raises(CaseError, match=r"the run left no .*p\.0_pred\.nii\.gz"):
         train()
+
+
+@pytest.mark.parametrize("name", ["organ_pocketnet", "tumor_pocketnet", "gynbtnet_finetune", "gynbtnet_brachytherapy"])
+def test_the_entropy_is_noted_beside_what_a_bundle_evaluates(name: str) -> None:
+    from monai.bundle import ConfigParser
+
+    configs = BUNDLES / name / "configs"
+    files = [configs / "train.json", configs / "evaluate.json"]
+    before, after = (ConfigParser.load_config_files(list(map(str, some))) for some in (files, [*files, ENTROPY]))
+    key = "validate#handlers"
+    assert after[key][:-1] == before[key]
+    assert after[key][-1]["_target_"] == "custom_networks.EntropyHandler"
+    assert {k for k in after if after[k] != before.get(k)} == {key}
