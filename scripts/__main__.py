@@ -139,17 +139,20 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return
     if verb not in VERBS:
         print(f"unknown verb {verb}{_close(verb, list(VERBS))}\n\n{_usage()}", file=sys.stderr)
         return 2
-    function = getattr(importlib.import_module(VERBS[verb][0]), verb)
-    # `benchmark WHAT --help` is answered by the benchmark
-    of_its_own = _hands_on(function) and not rest[0].startswith("-") if rest else False
-    if any(word in {"-h", "--help"} for word in rest) and not of_its_own:
-        from fire import helptext, trace
-
-        print(helptext.HelpText(function, trace=trace.FireTrace(function, name=f"python -m scripts {verb}")))
-        return 0
     from custom_networks.errors import CaseError
 
+    wants_help = not {"-h", "--help"}.isdisjoint(rest)
     try:
+        function: Callable[..., Any] = getattr(importlib.import_module(VERBS[verb][0]), verb)
+        if verb == "benchmark" and not (wants_help and rest[0].startswith("-")):
+            # each benchmark is a verb of its own
+            what = rest.pop(0) if rest and not rest[0].startswith("-") else ""
+            verb, function = f"benchmark {what}", function(what)
+        if wants_help:
+            from fire import helptext, trace
+
+            print(helptext.HelpText(function, trace=trace.FireTrace(function, name=f"python -m scripts {verb}")))
+            return 0
         return _run(verb, function, rest)
     except CaseError as error:
         print(f"{verb}: {error}", file=sys.stderr)
@@ -161,20 +164,10 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return
         return 1
 
 
-def _hands_on(function: Callable[..., Any]) -> bool:
-    """Whether a verb takes any option, to hand it on."""
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
-
-
 def _run(verb: str, function: Callable[..., Any], words: list[str]) -> int:
     from scripts.core.options import parse
 
     parameters = inspect.signature(function).parameters
-    if _hands_on(function):
-        import fire
-
-        # it hands its options on and checks them itself
-        return _status(fire.Fire(function, command=words, name=f"python -m scripts {verb}", serialize=lambda _: None))
     given = parse(function, words)
     folder = _output(verb, {name: given.get(name, one.default) for name, one in parameters.items()})
     with contextlib.ExitStack() as stack:

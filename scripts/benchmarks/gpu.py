@@ -6,6 +6,7 @@ import json
 import platform
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ HALF = ("bfloat16", "float16")
 
 def gpu(
     device: str = "cuda",
-    only: Any = NAMES,
+    only: Sequence[str] = NAMES,
     repeats: int = 10,
     roofline: float = 790.0,
     spconv: bool = True,
@@ -58,17 +59,16 @@ def gpu(
     Raises:
         CaseError: no GPU, or an unknown device or bundle.
     """
-    names = [name.strip() for name in only.split(",")] if isinstance(only, str) else list(only)
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in only if name not in NAMES]
     if device not in {"cpu", "cuda"} or unknown:
         wrong = f"bundle {unknown[0]!r}" if unknown else f"device {device!r}"
         raise CaseError("benchmark gpu", f"{wrong} is unknown", f"choose cpu or cuda, and of {', '.join(NAMES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise CaseError("benchmark gpu", "there is no GPU", "choose --device cpu to try the command")
     result: dict[str, Any] = {"machine": machine(device), "bundles": {}}
-    for name in tqdm(names, desc="bundles", leave=False):
+    for name in tqdm(only, desc="bundles", leave=False):
         try:
-            result["bundles"][name] = measure(name, device, int(repeats), float(roofline))
+            result["bundles"][name] = measure(name, device, repeats, roofline)
         except torch.cuda.OutOfMemoryError as error:
             result["bundles"][name] = {"error": str(error).splitlines()[0]}
     result["ranks"] = sum_over_ranks(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import statistics
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ TARGETS = (
 def networks(
     device: str = "cpu",
     threads: int = 2,
-    size: Any = (128, 128, 32),
+    size: Sequence[int] = (128, 128, 32),
     repeats: int = 3,
-    only: Any = None,
+    only: Sequence[str] | None = None,
     channels_last: bool = False,
     output: str | None = None,
 ) -> int:
@@ -64,7 +65,7 @@ def networks(
     """
     shape = _size(size)
     chosen = list(NETWORKS) if only is None else _names(only)
-    if int(repeats) < 1 or int(threads) < 1:
+    if repeats < 1 or threads < 1:
         raise CaseError(
             "benchmark", f"repeats {repeats} and threads {threads} must be at least 1", "correct the option"
         )
@@ -75,7 +76,7 @@ def networks(
             spec = {
                 "network": name,
                 "size": shape,
-                "threads": int(threads),
+                "threads": threads,
                 "device": device,
                 "channels_last": channels_last and NETWORKS[name].needs != "custom_networks",
             }
@@ -89,7 +90,7 @@ def networks(
                 # not counted: the first call of a kind chooses kernels (`prepare` made a step); bf16 may be missing
                 able = kind == "step" or "seconds" in workers[name].ask(kind)
                 rows[name] |= {kind: [] if able else None, f"{kind}_cpu": [] if able else None}
-        for _ in tqdm(range(int(repeats)), desc="measure", unit="round"):
+        for _ in tqdm(range(repeats), desc="measure", unit="round"):
             for kind in TIMED:
                 for name in (name for name in alive if rows[name][kind] is not None):
                     answer = workers[name].ask(kind)
@@ -97,29 +98,23 @@ def networks(
                     rows[name][f"{kind}_cpu"].append(answer.get("cpu"))
         for name in alive:
             rows[name] |= workers[name].ask("memory")
-    _print(rows, shape, device, int(threads), load)
+    _print(rows, shape, device, threads, load)
     if output is not None:
         _write(rows, Path(output))
     return 0
 
 
-def _size(size: Any) -> list[int]:
-    parts = str(size).strip("()[]").split(",")
-    try:
-        shape = [int(p) for p in parts]
-    except ValueError:
-        shape = []
-    if len(shape) != 3 or min(shape) < 16:
+def _size(size: Sequence[int]) -> list[int]:
+    if len(size) != 3 or min(size) < 16:
         raise CaseError("benchmark", f"size {size} is not three numbers of at least 16", "write --size 128,128,32")
-    return shape
+    return list(size)
 
 
-def _names(only: Any) -> list[str]:
-    names = only.split(",") if isinstance(only, str) else [str(n) for n in only]
-    unknown = [n for n in names if n not in NETWORKS]
+def _names(only: Sequence[str]) -> list[str]:
+    unknown = [n for n in only if n not in NETWORKS]
     if unknown:
         raise CaseError("benchmark", f"{unknown[0]!r} is no network", f"choose among {', '.join(NETWORKS)}")
-    return names
+    return list(only)
 
 
 def _median(row: dict[str, Any], key: str) -> float | None:

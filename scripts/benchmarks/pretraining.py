@@ -29,11 +29,11 @@ CLASSES = 105
 def pretraining(
     device: str = "cpu",
     variant: str | None = None,
-    size: Any = None,
+    size: Sequence[int] | None = None,
     batch: int | None = None,
     decoder_width: int | None = None,
     ratio: float = 0.6,
-    arms: Any = ARMS,
+    arms: Sequence[str] = ARMS,
     finetune: bool | None = None,
     finetune_batch: int = 2,
     repeats: int = 5,
@@ -75,12 +75,12 @@ def pretraining(
     preset: dict[str, Any] = PAPER if device == "cuda" else SMALL
     given = {"variant": variant, "size": size, "batch": batch, "decoder_width": decoder_width}
     chosen = {key: preset[key] if value is None else value for key, value in given.items()}
-    names = _checked(device, chosen, arms, ratio, int(repeats))
-    torch.set_num_threads(int(threads))
+    _checked(device, chosen, arms, ratio, repeats)
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     on_gpu = device == "cuda"
     autocast = _autocast(device, on_gpu if amp is None else amp)
-    steps, flops = _pretraining_steps(chosen, names, ratio, device, autocast, compile)
+    steps, flops = _pretraining_steps(chosen, arms, ratio, device, autocast, compile)
     if on_gpu if finetune is None else finetune:
         key = f"stage 2, batch {finetune_batch}"
         steps[key], flops[key] = _finetune_step(chosen, finetune_batch, device, autocast, compile)
@@ -89,7 +89,7 @@ def pretraining(
     for name, step in steps.items():
         step()  # compilation, algorithm choice, optimiser state
         peaks[name] = added_peak(step, on_gpu)
-    for _ in range(int(repeats)):
+    for _ in range(repeats):
         for name, step in steps.items():
             rounds[name].append(timed(step, on_gpu))
     _print(chosen, rounds, peaks, flops, roofline if on_gpu else None)
@@ -100,7 +100,7 @@ def pretraining(
     return 0
 
 
-def _checked(device: str, chosen: dict[str, Any], arms: Any, ratio: float, repeats: int) -> list[str]:
+def _checked(device: str, chosen: dict[str, Any], arms: Sequence[str], ratio: float, repeats: int) -> None:
     def refuse(problem: str, remedy: str) -> CaseError:
         return CaseError("benchmark pretraining", problem, remedy)
 
@@ -110,19 +110,12 @@ def _checked(device: str, chosen: dict[str, Any], arms: Any, ratio: float, repea
         raise refuse("there is no GPU", "choose --device cpu")
     if chosen["variant"] not in VARIANTS:
         raise refuse(f"variant {chosen['variant']!r} is unknown", f"choose one of {', '.join(VARIANTS)}")
-    size = chosen["size"].replace("x", ",").split(",") if isinstance(chosen["size"], str) else chosen["size"]
-    try:
-        chosen["size"] = [int(n) for n in size]
-    except (TypeError, ValueError):
-        chosen["size"] = []
     if len(chosen["size"]) != 3 or any(n < 16 or n % 16 for n in chosen["size"]):
-        raise refuse(f"size {size!r} is not three multiples of 16", "write it as --size 64,64,64")
-    names = [name.strip() for name in arms.split(",")] if isinstance(arms, str) else list(arms)
-    if not names or any(name not in ARMS for name in names):
-        raise refuse(f"arms {', '.join(map(str, names))} are not known", f"choose from {', '.join(ARMS)}")
+        raise refuse(f"size {chosen['size']} is not three multiples of 16", "write it as --size 64,64,64")
+    if not arms or any(name not in ARMS for name in arms):
+        raise refuse(f"arms {', '.join(arms)} are not known", f"choose from {', '.join(ARMS)}")
     if not 0 <= ratio < 1 or repeats < 1:
         raise refuse(f"ratio {ratio} or repeats {repeats} makes no sense", "choose 0 <= ratio < 1 and repeats >= 1")
-    return names
 
 
 def _autocast(device: str, amp: bool) -> Callable[[], Any]:

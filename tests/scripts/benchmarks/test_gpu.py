@@ -17,7 +17,7 @@ def test_figures_of_a_pocketnet(
 ) -> None:
     monkeypatch.setattr(module, "sum_over_ranks", lambda device: {"ranks": 1, "backend": "none", "right": True})
     names = ["organ_pocketnet"]
-    assert gpu(device="cpu", only=",".join(names), repeats=2, roofline=0.1, output=str(tmp_path / "gpu.json")) == 0
+    assert gpu(device="cpu", only=names, repeats=2, roofline=0.1, output=str(tmp_path / "gpu.json")) == 0
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert list(result["bundles"]) == names
     for row in result["bundles"].values():
@@ -52,8 +52,8 @@ def test_a_bundle_that_does_not_fit_is_a_row() -> None:
     assert text.endswith("sum over 4 ranks (nccl): WRONG")
 
 
-@pytest.mark.parametrize("options", [{"device": "tpu"}, {"only": "organ"}, {"device": "cuda"}])
-def test_refusals(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [{"device": "tpu"}, {"only": ["organ"]}, {"device": "cuda"}])
+def test_refusals(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
     with pytest.raises(CaseError, match=r"unknown|no GPU"):
         gpu(**options)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_one_row_measured_and_a_missing_peer_named(tmp_path: Path, capsys: pytes
     only = "pocket" + (f",{peer}" if peer else "")
     arguments = ["--size", "16,16,16", "--threads", "1", "--repeats", "2", "--only", only, "--output", str(tmp_path)]
     assert main(["benchmark", "networks", *arguments]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["verb"] == "benchmark networks"
     printed = capsys.readouterr().out
     parameters = sum(p.numel() for p in NETWORKS["pocket"].build((16, 16, 16)).parameters())
     assert f"{parameters:,}" in printed
@@ -99,11 +101,14 @@ def test_a_process_that_fails_says_why() -> None:
         ([], "name one of networks"),
         (["network"], "did you mean networks"),
         (["networks", "--thread", "2"], "did you mean --threads"),
-        (["networks", "--speed", "2"], "options: --device"),
+        (["networks", "--speed", "2"], "the options are --device"),
         (["networks", "--size", "128"], "three numbers"),
         (["networks", "--size", "8,8,8"], "at least 16"),
         (["networks", "--only", "unet"], "no network"),
         (["networks", "--repeats", "0"], "at least 1"),
+        (["networks", "--repeats", "two"], "option --repeats: 'two' is not a whole number"),
+        (["pretraining", "--compile", "perhaps"], "neither true nor false"),
+        (["loading"], "option --preprocessed: it is missing"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(
@@ -118,4 +123,6 @@ def test_bad_options_are_refused_in_one_sentence(
 def test_help_shows_a_benchmarks_own_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "networks", "--help"]) == 0
     assert "channels_last" in capsys.readouterr().out
-    assert set(WHAT) == {"networks", "gpu", "pretraining", "loading", "preprocessing"}
+    assert main(["benchmark", "--help"]) == 0
+    assert "`networks`, `gpu`" in capsys.readouterr().out
+    assert set(WHAT) == {"networks", "gpu", "memory", "pretraining", "loading", "preprocessing"}

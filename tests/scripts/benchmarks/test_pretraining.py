@@ -9,12 +9,12 @@ import torch
 from custom_networks.errors import CaseError
 from scripts.benchmarks.pretraining import pretraining
 
-TINY = {"variant": "small", "size": "32,16,16", "decoder_width": 16, "repeats": 1}
+TINY = {"variant": "small", "size": [32, 16, 16], "decoder_width": 16, "repeats": 1}
 
 
 def test_arms_and_stage_2_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "runs" / "pretraining.json"
-    assert pretraining(**TINY, arms="dense,masked_dense", finetune=True, finetune_batch=1, output=str(output)) == 0  # type: ignore[arg-type]
+    assert pretraining(**TINY, arms=["dense", "masked_dense"], finetune=True, finetune_batch=1, output=str(output)) == 0  # type: ignore[arg-type]
     result = json.loads(output.read_text())
     assert list(result["seconds"]) == ["dense", "masked_dense", "stage 2, batch 1"]
     assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in result["seconds"].values())
@@ -28,9 +28,9 @@ def test_arms_and_stage_2_are_measured(tmp_path: Path, capsys: pytest.CaptureFix
     [
         ({"device": "tpu"}, "device 'tpu' is unknown"),
         ({"variant": "giant"}, "variant 'giant' is unknown"),
-        ({"size": "30,32,32"}, "three multiples of 16"),
-        ({"size": 64}, "three multiples of 16"),
-        ({"arms": "dense,flash"}, "not known"),
+        ({"size": [30, 32, 32]}, "three multiples of 16"),
+        ({"size": [64]}, "three multiples of 16"),
+        ({"arms": ["dense", "flash"]}, "not known"),
         ({"ratio": 1.0}, "makes no sense"),
         ({"repeats": 0}, "makes no sense"),
     ],
