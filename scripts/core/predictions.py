@@ -129,3 +129,18 @@ def read_pair(case: Case, folder: Path, known: Sequence[int] = ()) -> tuple[np.n
         if known:
             check_values(case.name, what, voxels, known)
     return label[0], None if path is None else pred[0], label[1]
+
+
+def read_with_image(case: Case, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read image, label map and prediction of one case for display; an absent prediction is background.
+
+    Returns:
+        Image, label and prediction (X, Y, Z), and the affine of the label in mm.
+
+    Raises:
+        CaseError: a file is unreadable, or the image lies on another grid than its label, on which all would be displaced.
+    """
+    image, image_affine = read(case.image, case.name)
+    truth, pred, affine = read_pair(case, folder)
+    check_grid(case.name, f"label {case.label}", (truth, affine), (image, image_affine))
+    return image, truth, np.zeros_like(truth) if pred is None else pred, affine

@@ -15,12 +15,13 @@ from custom_networks import CaseError
 from scripts.core.classes import Classes, ranking_class, read_classes, target_class
 from scripts.core.datalist import SECTIONS, Case, Datalist, Patients, distinct_names, safe_name
 from scripts.core.manifest import versions
+from scripts.core.page.viewer import MOST
 from scripts.core.predictions import find_prediction
 from scripts.core.tables import text_table, write_csv
 from scripts.experiments.evaluate import aggregate, significance
 from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.page import Content, write_report
-from scripts.experiments.evaluate.pictures import choose_cases, write_pictures
+from scripts.experiments.evaluate.pictures import choose_cases, viewed, write_pictures
 from scripts.experiments.evaluate.yardstick import experts, read_yardstick
 
 
@@ -32,6 +33,7 @@ def evaluate(
     classes: Mapping[str, Any] | Sequence[str] | None = None,
     compare: Sequence[str] | None = None,
     pictures: int = 3,
+    viewer: int = 6,
     tolerance: float = 2.0,
     strata: Sequence[float] | None = None,
     yardstick: str | None = None,
@@ -56,6 +58,7 @@ def evaluate(
             datalist's `regions`; else organ (tumour included) and tumor; else one class per label.
         compare: a folder of another model's predictions, or several separated by commas.
         pictures: number of cases to draw, from best to worst.
+        viewer: number of cases in the report's interactive viewer, from worst to best; at most 6.
         tolerance: of NSD, the normalised surface Dice, in mm.
         strata: volumes in ml that separate small from large, such as 10,40, of the tumour, the HR-CTV or the last class;
             default the thirds of this data set.
@@ -78,6 +81,8 @@ def evaluate(
     column, notes = experts(read_yardstick(yardstick), wanted, modality)
     if not all(0 < bound < float("inf") for bound in strata or ()):
         raise CaseError("--strata", f"{strata!r} is no list of volumes in ml", "write --strata 10,40")
+    if not 0 <= viewer <= MOST:
+        raise CaseError("--viewer", f"{viewer} is no number of cases from 0 to {MOST}", f"write --viewer {MOST}")
     folders, target = _models(predictions, compare), Path(str(output))
     missing = _check_folders(cases, folders, target)
     # MONAI warns of an argument that MONAI itself passes
@@ -134,8 +139,12 @@ def evaluate(
     page.pictures, failed = write_pictures(
         tables, cases, folders[name], wanted, modality, target / "pictures", chosen, page.ranked
     )
-    # a label that cannot be read is the same problem of every model
-    page.problems = list(dict.fromkeys([*problems, *(f"not drawn: {error}" for error in failed)]))
+    page.viewed, page.too_large, unread = viewed(
+        cases, folders[name], wanted, modality, page.table, page.ranked, viewer
+    )
+    page.labels = content.labels
+    # a label or an image that cannot be read is the same problem of every model and every picture
+    page.problems = list(dict.fromkeys([*problems, *(f"not drawn: {error}" for error in [*failed, *unread])]))
     write_report(target / "report.html", page)
     for problem in page.problems:
         print(f"\n{problem}")

@@ -17,13 +17,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from custom_networks.data.checks import check_grid
 from scripts.core.classes import Classes
 from scripts.core.datalist import Case
 from scripts.core.files import atomic_file
 from scripts.core.look import colours, grey_range, plain_text
-from scripts.core.predictions import read_pair, region
-from scripts.core.reading import read
+from scripts.core.predictions import read_with_image, region
 
 # so many classes have a name and a colour of their own in one picture; the rest is grey
 MOST, GREY = 10, "#8a8a8a"
@@ -48,17 +46,12 @@ def load(case: Case, predictions: Path) -> DisplayedCase:
     """Read a case for display, its axes turned (never resampled) to LPS.
 
     Raises:
-        CaseError: a file is unreadable, or the image lies on another grid than its label, on which all would be displaced.
+        CaseError: see `read_with_image`.
     """
-    image, image_affine = read(case.image, case.name)
-    truth, pred, affine = read_pair(case, predictions)
-    check_grid(case.name, f"label {case.label}", (truth, affine), (image, image_affine))
+    image, truth, pred, affine = read_with_image(case, predictions)
     current = nib.orientations.io_orientation(affine)
     turn = nib.orientations.ornt_transform(current, nib.orientations.axcodes2ornt(("L", "P", "S")))
-    voxels = [
-        nib.orientations.apply_orientation(a, turn)
-        for a in (image, truth, np.zeros_like(truth) if pred is None else pred)
-    ]
+    voxels = [nib.orientations.apply_orientation(array, turn) for array in (image, truth, pred)]
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = nib.affines.voxel_sizes(affine)
     # nearly isotropic volumes are read in axial slices

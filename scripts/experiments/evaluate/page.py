@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from scripts.core.page.page import Figure, Section, embedded, write_page
+from scripts.core.page.viewer import ViewedCase, viewer
 from scripts.experiments.evaluate import aggregate, significance
 
 SECTIONS = Path(__file__).with_name("sections")
@@ -38,6 +39,9 @@ class Content:
         comparison: the comparison of models, empty where there is one model.
         problems: what could not be measured or drawn, and what counted as missed.
         pictures: caption and PNG of each overlay.
+        viewed: cases of the interactive viewer.
+        too_large: captions of cases that it cannot hold.
+        labels: label value -> name, for the viewer.
         more: sections of other rooms, after the cases to look at.
     """
 
@@ -53,6 +57,9 @@ class Content:
     comparison: Sequence[Mapping[str, str]] = ()
     problems: Sequence[str] = ()
     pictures: Sequence[tuple[str, Path]] = ()
+    viewed: Sequence[ViewedCase] = ()
+    too_large: Sequence[str] = ()
+    labels: Mapping[int, str] = field(default_factory=dict)
     more: Sequence[Section] = ()
 
 
@@ -116,7 +123,8 @@ def _sections(content: Content) -> list[Section]:
         if there
     ]
     place = next(i for i, section in enumerate(sections) if section.template.name == "cases.html") + 1
-    return [*sections[:place], *content.more, *sections[place:]]
+    looked = viewer("Viewer", content.viewed, content.labels, content.too_large) if content.viewed else None
+    return [*sections[:place], *([looked] if looked else []), *content.more, *sections[place:]]
 
 
 def _figures(content: Content) -> list[Figure]:

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from custom_networks import CaseError
 from scripts.core.classes import Classes, target_class
 from scripts.core.datalist import Case, safe_name
+from scripts.core.page.viewer import ViewedCase, viewed_case, within
+from scripts.core.predictions import read_with_image
 from scripts.core.reading import one_sentence
 from scripts.experiments.evaluate.boxplots import box_plots
 from scripts.experiments.evaluate.overlay import load, overlay
@@ -80,6 +82,47 @@ def write_pictures(
         else:
             written.append((title, file))
     return written, failed
+
+
+def viewed(
+    cases: Sequence[Case],
+    predictions: Path,
+    classes: Classes,
+    modality: str,
+    table: pd.DataFrame,
+    ranked: str,
+    count: int,
+) -> tuple[list[ViewedCase], list[str], list[CaseError]]:
+    """Cases for the interactive viewer, from worst to best, as many as a page can hold.
+
+    Args:
+        cases: of the data.
+        predictions: folder of the model.
+        classes: name -> label values.
+        modality: `MR` or `CT`.
+        table: the case table, with means over classes where there are several.
+        ranked: the class by whose DSC cases are chosen.
+        count: how many, at most `MOST`.
+
+    Returns:
+        The cases, the captions of those too large for the page, and why others could not be read.
+    """
+    by_name = {case.name: case for case in cases}
+    scores = table[table["class"] == ranked].set_index("case")["dsc"]
+    found, failed = [], []
+    worst_first = choose_cases(table, ranked, count)[::-1]
+    for rank, name in tqdm(worst_first, desc="viewer", unit="case", disable=None):
+        try:
+            with one_sentence(name, "viewer"):
+                arrays = read_with_image(by_name[name], predictions)
+                caption = f"{name}: {rank}, DSC of {ranked} {scores[name]:.3f}"
+                found.append(viewed_case(caption, *arrays, modality, classes[target_class(classes)]))
+        except CaseError as error:
+            failed.append(error)
+    # first the worst, the best and the one between them
+    order = sorted(range(len(found)), key=lambda i: (i not in {0, len(found) - 1}, abs(i - (len(found) - 1) / 2)))
+    kept, left = within([found[i] for i in order])
+    return [case for case in found if case in kept], left, failed
 
 
 def _score(row: Any) -> str:

@@ -87,6 +87,7 @@ OPTIONS = {
     "no section": (["--section", "validation"], "choose training, testing"),
     "strata": (["--strata", "small,large"], "option --strata: 'small' is not a number"),
     "negative strata": (["--strata", "-3"], "is no list of volumes in ml"),
+    "too many cases in the viewer": (["--viewer", "7"], "7 is no number of cases from 0 to 6"),
     "no yardstick": (["--yardstick", "{}/nowhere.json"], "the file does not exist"),
     "yardstick without source": (["--yardstick", "{}/own.json"], "entry 1 is not complete"),
     "unknown class": (["--classes", "uterus"], "'uterus' is no class"),

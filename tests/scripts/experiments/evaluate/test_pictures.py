@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from scripts.core.datalist import Case
+from scripts.core.datalist import Case, Datalist
+from scripts.core.page.viewer import within
 from scripts.experiments.evaluate import pictures
+from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.pictures import choose_cases, write_pictures
 
 
@@ -68,3 +70,24 @@ def test_captions_scores_and_names(case_table: Any, tmp_path: Path, monkeypatch:
         "notes.txt",
         "worst_xxxxxx",
     ]
+
+
+def test_the_viewer_has_the_worst_first_and_what_a_page_can_hold(cohort: Any, monkeypatch: Any) -> None:
+    datalist = Datalist.read(cohort.datalist)
+    classes = {"organ": [1, 2], "tumor": [2]}
+    (cohort.folder / "images/p1_t1.nii.gz").unlink()
+    table, _ = measure(datalist.testing, cohort.folder / "pred", classes)
+
+    def run(count: int) -> Any:
+        return pictures.viewed(datalist.testing, cohort.folder / "pred", classes, "mr", table, "tumor", count)
+
+    shown, left, failed = run(6)
+    assert [case.caption.split(":")[0] for case in shown] == ["p2_t3", "p2_t2", "p0_t0"]
+    assert shown[0].caption == "p2_t3: worst, DSC of tumor 0.000"
+    assert (left, [error.case for error in failed]) == ([], ["p1_t1"])
+    # where there is no room for all, the extremes stay
+    monkeypatch.setattr(pictures, "within", lambda cases: within(cases, sum(case.size for case in cases[:2])))
+    shown, left, _ = run(6)
+    assert [case.caption.split(":")[0] for case in shown] == ["p2_t3", "p0_t0"]
+    assert left == ["p2_t2: rank 3 of 4, DSC of tumor 0.500"]
+    assert run(0) == ([], [], [])
