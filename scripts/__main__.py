@@ -39,6 +39,7 @@ VERBS = {
         "Run a bundle's deterministic transforms once, to memory-mapped arrays.",
     ),
     "evaluate": ("scripts.experiments.evaluate.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
+    "dose": ("scripts.experiments.dose.dose", "D90, D2cm3 and EQD2 of contours, and what an automatic one changes."),
     "quality": (
         "scripts.experiments.quality.quality",
         "Fit, from signs that need no label, the probability that a contour is bad.",
@@ -86,7 +87,7 @@ GROUPS = {
         "preprocess",
     ),
     "training": ("crossval", "organ_masks"),
-    "results": ("evaluate", "quality"),
+    "results": ("evaluate", "dose", "quality"),
     "sharing": ("segment", "contours", "package", "import_weights"),
     "evidence": ("stand_ins", "demo", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),

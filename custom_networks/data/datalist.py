@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from custom_networks.errors import CaseError
 
-PATH_KEYS = ("image", "label", "organ", "pred")
+PATH_KEYS = ("image", "label", "organ", "pred", "dose")
 SECTIONS = ("training", "testing")
 Patients = Literal["named", "each"]
 # what is wrong, and the remedy
@@ -31,7 +31,7 @@ class Case:
 
     Args:
         name: of the case; text, unique within a datalist.
-        files: `image` and, where they exist, `label`, `organ` and `pred`: paths as written in the datalist.
+        files: `image` and, where they exist, `label`, `organ`, `pred` and `dose`: paths as written in the datalist.
         patient: whose image it is; empty where the datalist does not say and `Datalist.read` was told not to ask.
         fold: of cross-validation, from 0; None where there is none.
         more: entries that this project does not know; they are written back.
