@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.data.dicom.convert import TABLE_HINT, Conversion, LabelSource
+from scripts.data.dicom.doses import DOSES, doses_of, unclaimed
 from scripts.data.dicom.labels import LabelRule
 from scripts.data.dicom.outcome import LEFT_OUT, ImportOutcome, refused
 from scripts.data.dicom.patients import doubts, identity_of
@@ -98,6 +99,7 @@ def choose_cases(
         if isinstance(sources, ImportOutcome):
             outcomes.append(sources)
             continue
+        doses, said = doses_of(series, tree)
         conversions.append(
             Conversion(
                 case,
@@ -108,9 +110,14 @@ def choose_cases(
                 output_dir,
                 wanted.allow_missing,
                 wanted.axial,
-                tuple(notes),
+                (*notes, *said),
+                doses,
+                series["FrameOfReferenceUID"],
             )
         )
+    lost = unclaimed(tree, [one.doses for one in conversions])
+    if lost:
+        outcomes.append(ImportOutcome("", "", LEFT_OUT, f"{lost} RTDOSE, because they belong to no imported image"))
     for number, reason in (
         (undrawn, "no RTSTRUCT or SEG refers to it"),
         (elsewhere, "the contours that refer to it lie in another frame of reference"),
@@ -146,7 +153,7 @@ def _notes(series: Series) -> list[str]:
 def _choose(tree: Tree, wanted: Wanted, table: PseudonymTable) -> tuple[list[Series], list[ImportOutcome]]:
     chosen, reasons = [], Counter[str]()
     for series in tree.series.values():
-        if series["Modality"].upper() in NOT_IMAGES:
+        if series["Modality"].upper() in NOT_IMAGES | DOSES:
             continue
         reason = unwanted(series, wanted.modality, wanted.description, wanted.min_slices)
         if reason is None:

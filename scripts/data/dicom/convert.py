@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from scripts.core.dicom.seg import segment_to_mask
 from scripts.core.dicom.volume import SeriesVolume, read_series
 from scripts.core.files import write_nifti
 from scripts.data.dicom.axial import to_axial
+from scripts.data.dicom.doses import DoseFiles, read_case_dose
 from scripts.data.dicom.labels import LabelRule
 from scripts.data.dicom.outcome import ImportOutcome, refused
 
@@ -45,6 +46,8 @@ class Conversion:
     allow_missing: bool = False
     axial: bool = False
     notes: tuple[str, ...] = ()
+    doses: DoseFiles = field(default_factory=DoseFiles)
+    frame: str = ""
 
 
 def convert(conversion: Conversion) -> ImportOutcome:
@@ -100,7 +103,24 @@ def _convert(conversion: Conversion) -> ImportOutcome:
         write_nifti(conversion.output_dir / f"labels/{conversion.case}.nii.gz", label, affine)
         voxel = float(np.prod(spacing)) / 1000
         outcome.volumes = {name: int(np.count_nonzero(label == value)) * voxel for value, name in names.items()}
+    if conversion.doses.doses:
+        _add_dose(conversion, outcome)
     return outcome
+
+
+def _add_dose(conversion: Conversion, outcome: ImportOutcome) -> None:
+    """Write the dose in Gy on its own grid; a faulty one costs the dose, not the case."""
+    path = f"doses/{conversion.case}.nii.gz"
+    try:
+        dose, fractions, notes = read_case_dose(conversion.case, conversion.doses, conversion.frame)
+    except CaseError as error:
+        outcome.notes.append(f"its dose was left out: {error.problem}")
+        return
+    write_nifti(conversion.output_dir / path, dose.array, dose.ras)
+    outcome.entry["dose"] = path
+    if fractions is not None:
+        outcome.entry["fractions"] = fractions
+    outcome.notes.extend(notes)
 
 
 def _label_map(conversion: Conversion, volume: SeriesVolume, notes: list[str]) -> np.ndarray:

@@ -40,7 +40,8 @@ def import_dicom(
     Series are found by SeriesInstanceUID, wherever their files lie, and separated where images of one differ in echo,
     kernel, orientation, frame of reference or patient. Scouts, PET, registrations, short series and duplicate files are
     left out. A series whose slices do not form a regular stack, or whose contours do not fit, is refused with its
-    reason; the rest goes on. Everything is told in `import_report.csv`. A datalist that is there is added to: who has a
+    reason; the rest goes on. RTDOSE in an image's frame of reference comes with it, in Gy, with the number of fractions where
+    its RTPLAN says it. Everything is told in `import_report.csv`. A datalist that is there is added to: who has a
     fold or is held out keeps that place.
 
     Names, ids, dates, descriptions, ROI names and paths of the export stay in the pseudonym table, a separate file that
@@ -51,7 +52,7 @@ def import_dicom(
 
     Args:
         dicom_dir: folder of the export.
-        output_dir: folder of the data set: `images/`, `labels/`, `datalist.json`, `import_report.csv`.
+        output_dir: folder of the data set: `images/`, `labels/`, `doses/`, `datalist.json`, `import_report.csv`.
         labels: label names to ROIs, in the order of the label values 1, 2, …; where ROIs overlap, the later label
             wins. An ROI is chosen by a regular expression for its name (upper and lower case alike), by its number,
             `'#2'`, or by its display colour, `'rgb(0,235,235)'`; a list of these takes all that match. Without labels,

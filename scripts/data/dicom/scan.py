@@ -260,7 +260,7 @@ def unwanted(series: Series, modality: str, description: str, min_slices: int) -
         The reason, in words that do not repeat the header, or None.
     """
     if series["Modality"].upper() != modality.upper():
-        known = {"PT": "PET", "REG": "a registration", "RTDOSE": "a dose", "RTPLAN": "a plan"}
+        known = {"PT": "PET", "REG": "a registration"}
         known |= {own: f"{own} (--modality {own} takes it)" for own in ("CT", "MR")}
         return f"it is {known.get(series['Modality'].upper(), 'of another modality')}, not {modality}"
     if is_scout(series.headers[0]):
