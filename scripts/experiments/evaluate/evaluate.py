@@ -23,6 +23,7 @@ from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.page import Content, write_report
 from scripts.experiments.evaluate.pictures import choose_cases, viewed, write_pictures
 from scripts.experiments.evaluate.yardstick import experts, read_yardstick
+from scripts.experiments.quality.section import apply_quality, check_quality
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
     tolerance: float = 2.0,
     strata: Sequence[float] | None = None,
     yardstick: str | None = None,
+    quality: str | None = None,
     draws: int = 9999,
     seed: int = 0,
     workers: int = 2,
@@ -63,6 +65,7 @@ def evaluate(
         strata: volumes in ml that separate small from large, such as 10,40, of the tumour, the HR-CTV or the last class;
             default the thirds of this data set.
         yardstick: JSON of how far experts differ, in place of the shipped one.
+        quality: quality.json of `python -m scripts quality`: also the order in which it says to look at cases.
         draws: random permutations of the tests.
         seed: of the tests.
         workers: cases measured at a time.
@@ -85,6 +88,7 @@ def evaluate(
         raise CaseError("--viewer", f"{viewer} is no number of cases from 0 to {MOST}", f"write --viewer {MOST}")
     folders, target = _models(predictions, compare), Path(str(output))
     missing = _check_folders(cases, folders, target)
+    fitted = None if quality is None else check_quality(quality, Path(predictions))
     # MONAI warns of an argument that MONAI itself passes
     warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
     problems = [
@@ -135,6 +139,12 @@ def evaluate(
             for heading, text in significance.TESTS.values()
         )
         print(f"\n{text_table(page.comparison, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}\n{ignored}")
+    looked: list[CaseError] = []
+    if fitted is not None:
+        first = apply_quality(fitted, content, section, cases, folders[name], workers)
+        looked, page.more = list(first.problems), [*page.more, first.section()]
+        write_csv(target / "look_first.csv", first.rows)
+        print(f"\nlook here first:\n{text_table(first.rows, left=2)}\n\n{text_table(first.held, left=1)}")
     chosen = choose_cases(page.table, page.ranked, pictures)
     page.pictures, failed = write_pictures(
         tables, cases, folders[name], wanted, modality, target / "pictures", chosen, page.ranked
@@ -144,7 +154,9 @@ def evaluate(
     )
     page.labels = content.labels
     # a label or an image that cannot be read is the same problem of every model and every picture
-    page.problems = list(dict.fromkeys([*problems, *(f"not drawn: {error}" for error in [*failed, *unread])]))
+    page.problems = list(
+        dict.fromkeys([*problems, *map(str, looked), *(f"not drawn: {error}" for error in [*failed, *unread])])
+    )
     write_report(target / "report.html", page)
     for problem in page.problems:
         print(f"\n{problem}")
@@ -208,8 +220,11 @@ def _check_folders(cases: Sequence[Case], folders: Mapping[str, Path], output: P
 
 def _remove_earlier(target: Path) -> None:
     """Remove what an earlier evaluation with other options wrote and this one may not write again."""
-    for file in (target / "strata.csv", target / "statistics.csv", *target.glob("compare/*/*.csv")):
-        if file.name in {"strata.csv", "statistics.csv", "cases.csv", "summary.csv"}:
+    for file in (
+        *(target / f"{name}.csv" for name in ("strata", "statistics", "look_first")),
+        *target.glob("compare/*/*.csv"),
+    ):
+        if file.name in {"strata.csv", "statistics.csv", "look_first.csv", "cases.csv", "summary.csv"}:
             file.unlink(missing_ok=True)
 
 

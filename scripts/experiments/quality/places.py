@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from scripts.core.classes import Classes
-from scripts.core.predictions import region
 
 # labels with the structure that a usual size and place can be told from
 LEAST_LABELS = 5
@@ -99,18 +99,25 @@ def places(label: np.ndarray, affine: np.ndarray, classes: Classes) -> dict[str,
     """
     centre = _world(affine, (np.array(label.shape) - 1) / 2)
     ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    counted = {value: _counted(label, value, box) for value, box in boxes(label).items()}
+    total, everything = _total(list(counted.values()))
     found: dict[str, Place | None] = {}
     for name, values in classes.items():
-        mask = region(label, values)
-        count = int(mask.sum())
+        count, sums = _total([counted[value] for value in values if value in counted])
         if not count:
             found[name] = None
             continue
-        here = _centroid(affine, mask)
-        others = (label > 0) & ~mask
-        away = _offset(here, _centroid(affine, others)) if others.any() else None
+        here = _world(affine, sums / count)
+        others = _world(affine, (everything - sums) / (total - count)) if total > count else None
+        away = None if others is None else _offset(here, others)
         found[name] = Place(count * ml, _offset(here, centre), away)
     return found
+
+
+def boxes(label: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """Bounding box of every value above 0 that occurs in a label map (X, Y, Z) of whole numbers."""
+    found = ndimage.find_objects(label.astype(np.int32, copy=False))
+    return {value: box for value, box in enumerate(found, 1) if box is not None}
 
 
 def usual(found: Sequence[Mapping[str, Place | None]]) -> dict[str, Usual]:
@@ -138,11 +145,18 @@ def usual(found: Sequence[Mapping[str, Place | None]]) -> dict[str, Usual]:
     return result
 
 
-def _centroid(affine: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _counted(label: np.ndarray, value: int, box: tuple[slice, ...]) -> tuple[int, np.ndarray]:
+    """Voxels of a value, and the sums of their indices."""
+    mask = label[box] == value
     # sums over two axes are quicker than the coordinates of every voxel
     counts = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    mean = np.array([count @ np.arange(len(count)) for count in counts]) / mask.sum()
-    return _world(affine, mean)
+    starts = [part.start for part in box]
+    sums = [count @ (np.arange(len(count)) + start) for count, start in zip(counts, starts, strict=True)]
+    return int(counts[0].sum()), np.array(sums, dtype=np.float64)
+
+
+def _total(counted: Sequence[tuple[int, np.ndarray]]) -> tuple[int, np.ndarray]:
+    return sum(count for count, _ in counted), sum((sums for _, sums in counted), np.zeros(3))
 
 
 def _world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:

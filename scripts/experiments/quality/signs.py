@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from scripts.core.classes import Classes
 from scripts.core.predictions import region
-from scripts.experiments.quality.places import Place, Usual, places
+from scripts.experiments.quality.places import Place, Usual, boxes, places
 
 # dense bone and enamel stay below, titanium and steel reach the end of the 12-bit scale at 3071 HU
 METAL_HU = 2500.0
@@ -83,7 +83,7 @@ def signs(
     Returns:
         In the order of the classes. Of an empty structure only the volume, 0, and the folds' agreement are known.
     """
-    where = places(label, affine, classes)
+    where, around = places(label, affine, classes), boxes(label)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     found = []
     for name, values in classes.items():
@@ -92,10 +92,10 @@ def signs(
         if place is None:
             found.append(Signs(name, 0.0, **known))
             continue
-        mask = region(label, values)
+        box = _union(around, values)
         if ct is not None:
-            known["metal_ml"] = metal_ml(mask, ct, spacing, REACH_MM)
-        known |= {"border_mm": border_mm(mask, spacing), "entropy": _entropy(entropy or {}, values)}
+            known["metal_ml"] = metal_ml(label, values, box, ct, spacing)
+        known |= {"border_mm": border_mm(box, label.shape, spacing), "entropy": _entropy(entropy or {}, values)}
         found.append(Signs(name, place.ml, **known))
     return against(found, where, usual or {})
 
@@ -128,35 +128,55 @@ def agreement(masks: Sequence[np.ndarray]) -> float | None:
     return round(float(np.mean(found)), 4) if found else None
 
 
-def border_mm(mask: np.ndarray, spacing: np.ndarray) -> float:
-    """Distance from a mask (X, Y, Z) with at least a voxel to the nearest face of the image, mm; 0 where it touches one."""
-    least = math.inf
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        steps = min(int(hit[0]), mask.shape[axis] - 1 - int(hit[-1]))
-        least = min(least, steps * float(spacing[axis]))
-    return least
+def agreements(maps: Sequence[np.ndarray], classes: Classes) -> dict[str, float | None]:
+    """Structure to the `agreement` of label maps (X, Y, Z) on one grid."""
+    around = [boxes(one) for one in maps]
+    found: dict[str, float | None] = {}
+    for name, values in classes.items():
+        there = [box for one in around for value in values if (box := one.get(value)) is not None]
+        crop = _cover(there) if there else ()
+        found[name] = agreement([region(one[crop], values) for one in maps]) if there else None
+    return found
 
 
-def metal_ml(mask: np.ndarray, ct: np.ndarray, spacing: np.ndarray, reach: float) -> float:
-    """Volume above `METAL_HU` within a distance of a mask with at least a voxel, in ml.
+def border_mm(box: tuple[slice, ...], shape: tuple[int, ...], spacing: np.ndarray) -> float:
+    """Distance from a bounding box to the nearest face of the image, mm; 0 where it touches one."""
+    steps = [min(part.start, size - part.stop) for part, size in zip(box, shape, strict=True)]
+    return float(np.min(np.array(steps) * spacing))
+
+
+def metal_ml(
+    label: np.ndarray, values: Sequence[int], box: tuple[slice, ...], ct: np.ndarray, spacing: np.ndarray
+) -> float:
+    """Volume above `METAL_HU` within `REACH_MM` of a structure, in ml.
 
     Args:
-        mask: booleans (X, Y, Z).
+        label: whole numbers (X, Y, Z).
+        values: of the structure, which has at least a voxel.
+        box: its bounding box.
         ct: HU on the same grid.
         spacing: mm per axis.
-        reach: mm.
     """
-    (box,) = ndimage.find_objects(mask.astype(np.uint8))
     wide = tuple(
-        slice(max(0, s.start - math.ceil(reach / mm)), s.stop + math.ceil(reach / mm))
-        for s, mm in zip(box, spacing, strict=True)
+        slice(max(0, part.start - math.ceil(REACH_MM / mm)), part.stop + math.ceil(REACH_MM / mm))
+        for part, mm in zip(box, spacing, strict=True)
     )
     metal = ct[wide] > METAL_HU
     if not metal.any():
         return 0.0
-    near = ndimage.distance_transform_edt(~mask[wide], sampling=spacing) <= reach
+    near = ndimage.distance_transform_edt(~region(label[wide], values), sampling=spacing) <= REACH_MM
     return float((metal & near).sum() * np.prod(spacing) / 1000)
+
+
+def _union(around: Mapping[int, tuple[slice, ...]], values: Sequence[int]) -> tuple[slice, ...]:
+    return _cover([around[value] for value in values if value in around])
+
+
+def _cover(parts: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """The box around boxes."""
+    return tuple(
+        slice(min(part.start for part in axis), max(part.stop for part in axis)) for axis in zip(*parts, strict=True)
+    )
 
 
 def _entropy(found: Mapping[int, tuple[float, float]], values: Sequence[int]) -> float:

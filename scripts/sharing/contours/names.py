@@ -87,9 +87,17 @@ def structure_masks(
     Yields:
         Label value and booleans (columns, rows, slices).
     """
+    for value, values in structure_values(labels, names).items():
+        yield value, np.isin(placed, values)
+
+
+def structure_values(labels: Mapping[int, str], names: Mapping[int, RoiName]) -> dict[int, list[int]]:
+    """Label value of each structure to the values that it consists of: its own and those of what lies within it."""
     value_of = {label.casefold(): value for value, label in labels.items()}
-    for value, name in names.items():
-        yield value, np.isin(placed, [value, *(value_of[inner] for inner in name.includes if inner in value_of)])
+    return {
+        value: [value, *(value_of[inner] for inner in name.includes if inner in value_of)]
+        for value, name in names.items()
+    }
 
 
 def _plain(label: str) -> str:

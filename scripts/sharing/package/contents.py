@@ -20,6 +20,8 @@ from custom_networks.handlers.provenance import RECORD
 from custom_networks.settings import read_settings, write_settings
 from custom_networks.weights import read_weights
 from scripts.core.files import write_text
+from scripts.experiments.quality.file import NAME as QUALITY
+from scripts.experiments.quality.file import Quality, read_quality
 from scripts.sharing.package.performance import eval_metrics, performance_table, read_report
 from scripts.sharing.package.sums import digest
 
@@ -43,6 +45,7 @@ class Options(NamedTuple):
     report: str | None = None
     data_license: str | None = None
     half: bool = False
+    quality: str | None = None
 
 
 def fill(folder: Path, source: Path, options: Options) -> None:
@@ -73,6 +76,7 @@ def fill(folder: Path, source: Path, options: Options) -> None:
             "pass a higher --version, such as 0.2.0",
         )
     rows = read_report(options.report) if options.report else []
+    fitted = _quality(options) if options.quality else None
 
     leave = shutil.ignore_patterns("__pycache__", "models", "output", "eval", "data", "folds", ".*")
     shutil.copytree(source, folder, ignore=leave)
@@ -84,6 +88,8 @@ def fill(folder: Path, source: Path, options: Options) -> None:
             _plain(json.loads((folder / f"configs/{name}.json").read_text()), settings, name),
         )
     _write_weights(folder / "models/model.pt", weights, options)
+    if fitted is not None:
+        fitted.of([digest(folder / "models/model.pt")]).write(folder / "models" / QUALITY)
     _write_json(folder / "configs/metadata.json", _metadata(before, folder, settings, options, eval_metrics(rows)))
     _write_documents(folder, settings, options, performance_table(rows) if rows else "")
     _write_large_files(folder)
@@ -123,6 +129,17 @@ def _write_weights(file: Path, weights: dict[str, torch.Tensor], options: Option
     if record.is_file():
         # salted digests: an evaluation of the release refuses the patients that the weights have seen
         shutil.copy(record, file.parent)
+
+
+def _quality(options: Options) -> Quality:
+    """The quality.json of the given weights; the release's copy is bound to the release's own file of them."""
+    where = f"quality {options.quality}"
+    found = read_quality(str(options.quality))
+    found.bound([digest(options.weights)], where)
+    if found.networks > 1:
+        problem = f"it was fitted for the mean of {found.networks} networks, and a release holds one"
+        raise CaseError(where, problem, "fit it on out-of-fold predictions")
+    return found
 
 
 def _metadata(

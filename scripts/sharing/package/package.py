@@ -21,6 +21,7 @@ def package(
     report: str | None = None,
     data_license: str | None = None,
     half: bool = False,
+    quality: str | None = None,
     check: str | None = None,
 ) -> int:
     """Make a release of a bundle, as a folder and a zip, or verify one: docs/releases.md.
@@ -38,6 +39,7 @@ def package(
         report: output folder of `evaluate` with these weights: the table in the README and eval_metrics.
         data_license: text file that says which images the weights were trained on, and their terms.
         half: store 16-bit weights.
+        quality: quality.json that was fitted for these weights, which `segment` then uses.
         check: a release's zip or folder to verify; nothing else is given then.
 
     Returns:
@@ -48,7 +50,7 @@ def package(
     """
     given = {"bundle": bundle, "weights": weights, "output": output, "version": version, "changes": changes}
     if check is not None:
-        if any(value is not None for value in [*given.values(), report, data_license]):
+        if any(value is not None for value in [*given.values(), report, data_license, quality]):
             raise CaseError("option --check", "it makes no release", "give it alone")
         _verified(Path(check))
         print(f"{check}: passed")
@@ -57,7 +59,7 @@ def package(
     if missing:
         raise CaseError(f"option --{missing[0]}", "it is missing", "add it, or give --check alone")
     source, target = Path(str(bundle)), Path(str(output))
-    options = Options(Path(str(weights)), str(version), str(changes), report, data_license, half)
+    options = Options(Path(str(weights)), str(version), str(changes), report, data_license, half, quality)
     folder, archive = target / source.resolve().name, target / f"{source.resolve().name}_v{version}.zip"
     for path in (folder, archive):
         if path.exists():

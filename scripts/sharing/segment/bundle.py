@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom_networks.data.datalist import image_stem
 from custom_networks.errors import CaseError
+from custom_networks.handlers.entropy import EntropyHandler
 from scripts.core.files import sha256
 
 
@@ -37,13 +39,19 @@ class OpenBundle:
         weights: file of weights, or one a fold for the mean of their softmax; by default the bundle's own model.pt.
         output: folder that takes the predictions.
         device: `cpu`, `cuda`, `cuda:1` …; None leaves the choice to the bundle.
+        entropy: note how unsure the network is of each structure.
 
     Raises:
         CaseError: weights are missing or belong to another network.
     """
 
     def __init__(
-        self, folder: Path, weights: str | Sequence[str] | None, output: Path, device: str | None = None
+        self,
+        folder: Path,
+        weights: str | Sequence[str] | None,
+        output: Path,
+        device: str | None = None,
+        entropy: bool = False,
     ) -> None:
         from monai.bundle import ConfigParser
 
@@ -85,6 +93,10 @@ class OpenBundle:
         self.dataset = parser.get_parsed_content("dataset")
         self.evaluator = parser.get_parsed_content("evaluator")
         self.settings = parser.get_parsed_content("used_settings", default={})
+        self._entropy: EntropyHandler | None = None
+        if entropy:
+            self._entropy = EntropyHandler(parser.get_parsed_content("network"))
+            self._entropy.attach(self.evaluator)
 
     @property
     def labels(self) -> dict[int, str]:
@@ -100,6 +112,10 @@ class OpenBundle:
     def digests(self) -> list[str]:
         """sha256 of every file of weights."""
         return [sha256(path) for path in self.weights]
+
+    def entropy(self, image: Path) -> dict[int, tuple[float, float]]:
+        """Of a scan that was segmented: label value to mean and number of voxels, see `custom_networks.EntropyHandler`."""
+        return self._entropy.found.get(image_stem(image), {}) if self._entropy else {}
 
     def predict(self, image: Path) -> Path:
         """Segment one scan.

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,20 @@ import numpy as np
 from tqdm import tqdm
 
 from custom_networks.errors import CaseError
+from scripts.core.classes import Classes
 from scripts.core.dicom.write_rtstruct import write_rtstruct
 from scripts.core.dicom.write_seg import Segment, write_seg
 from scripts.core.manifest import record
 from scripts.core.reading import read
 from scripts.core.tables import text_table, write_csv
+from scripts.experiments.quality.file import NAME
+from scripts.experiments.quality.signs import agreements
 from scripts.sharing.contours.contours import drawn_rois
-from scripts.sharing.contours.names import roi_names, structure_masks
+from scripts.sharing.contours.names import roi_names, structure_masks, structure_values
 from scripts.sharing.contours.place import on_series
 from scripts.sharing.segment.bundle import OpenBundle, unpacked
 from scripts.sharing.segment.preview import preview
+from scripts.sharing.segment.quality import SegmentedQuality, open_quality
 from scripts.sharing.segment.scans import ReadScan, Scan, find_scans, read_scan
 
 FORMATS = ("nifti", "seg", "rtstruct")
@@ -42,6 +45,7 @@ def segment(
     description: str = "",
     names: str | None = None,
     device: str | None = None,
+    quality: str | None = None,
 ) -> int:
     """Segment scans with a bundle. Research only: nothing that is written is approved, for no treatment.
 
@@ -55,6 +59,7 @@ def segment(
         description: regular expression that the description of a DICOM series must contain.
         names: JSON of a site's own ROI names.
         device: cpu, cuda, cuda:1 …
+        quality: quality.json of these weights, for the order in which to look at scans; default that of a release.
 
     Returns:
         0; 2 if a scan was refused (the others are done).
@@ -69,7 +74,8 @@ def segment(
     if weights and folds:
         raise CaseError("--weights", "it contradicts --folds", "give one of them")
     target = Path(output)
-    told = {"input": input, "output": output, "bundle": bundle, "weights": weights, "folds": folds, "names": names}
+    told = {"input": input, "output": output, "bundle": bundle, "weights": weights, "folds": folds}
+    told |= {"names": names, "quality": quality}
     # paths and descriptions may name a patient, and what is written is handed on
     hidden = frozenset([*told, "description"])
     options = {**told, "description": description, "formats": wanted, "device": device}
@@ -85,15 +91,24 @@ def segment(
         for sentence in left_out:
             print(sentence)
         files: Any = fold_files(folds) if folds else weights
-        opened = OpenBundle(house, files, work / "predictions", device)
+        shipped = house / "models" / NAME
+        if quality is None and not folds and not weights and shipped.is_file():
+            quality = str(shipped)
+        opened = OpenBundle(house, files, work / "predictions", device, entropy=bool(folds or quality))
+        structures = classes_of(opened.labels, names)
+        watched = open_quality(quality, opened.digests(), structures, opened.labels, modality)
         # each fold on its own, for how far they agree
-        single = [OpenBundle(house, file, work / f"fold{i}", device) for i, file in enumerate(files)] if folds else []
+        single = [
+            OpenBundle(house, file, work / f"fold{i}", device, entropy=True)
+            for i, file in enumerate(files or ())
+            if folds
+        ]
         rows: list[dict[str, Any]] = []
         records: list[dict[str, Any]] = []
         for scan in tqdm(scans, desc="segment", disable=None if len(scans) > 1 else True):
             began = time.perf_counter()
             try:
-                found = _segment(scan, opened, single, target, wanted, names, work)
+                found = _segment(scan, opened, single, target, wanted, names, work, watched)
                 records.append(found | {"seconds": round(time.perf_counter() - began, 2)})
                 rows += [{"scan": scan.name, **row} for row in found["structures"]]
             except CaseError as refusal:
@@ -102,12 +117,17 @@ def segment(
         if rows:
             write_csv(target / "volumes.csv", rows)
             print(text_table(rows))
+            if watched is not None:
+                watched.write(target, opened.digests())
+                if watched.order():
+                    print(f"\nlook here first:\n{text_table(watched.order(), left=2)}")
         target.mkdir(parents=True, exist_ok=True)
         run |= {
             "bundle": {"name": metadata["name"], "version": metadata["version"], "weights_sha256": opened.digests()},
             "settings": opened.settings,
             "left_out": left_out,
             "scans": records,
+            "look_first": watched.order() if watched is not None else [],
             "note": "automatic, not approved; research only",
         }
     refused = sum("refused" in record for record in records)
@@ -146,6 +166,7 @@ def _segment(
     formats: list[str],
     names: str | None,
     work: Path,
+    watched: SegmentedQuality | None = None,
 ) -> dict[str, Any]:
     """One scan from reading to files; returns its record for run.json."""
     given = read_scan(scan, work, opened.modality, opened.metadata.get("least_field_of_view_mm"))
@@ -154,10 +175,15 @@ def _segment(
     label = label.astype(np.uint8)
     folder, labels = output / scan.name, opened.labels
     structures = _structures(label, affine, labels, names)
-    if single:
-        maps = [read(str(one.predict(given.image)), scan.name, "label")[0] for one in single]
-        for row, value in zip(structures, [v for v in labels if v], strict=True):
-            row["fold_agreement"] = agreement([m == value for m in maps])
+    found: list[dict[str, Any]] = []
+    if watched is not None:
+        maps = [
+            (read(str(one.predict(given.image)), scan.name, "label")[0], one.entropy(given.image)) for one in single
+        ]
+        found = watched.note(scan.name, given.array, affine, (label, opened.entropy(given.image)), maps)
+        agreed = agreements([one for one, _ in maps], classes_of(labels, names)) if maps else {}
+        for row in structures if maps else ():
+            row["fold_agreement"] = agreed[row["structure"]]
     folder.mkdir(parents=True, exist_ok=True)
     if "nifti" in formats:
         shutil.copyfile(written, folder / "label.nii.gz")
@@ -171,6 +197,7 @@ def _segment(
         "shape": list(given.array.shape),
         "spacing_mm": [round(float(v), 4) for v in np.linalg.norm(given.affine[:3, :3], axis=0)],
         "structures": structures,
+        "signs": found,
         "warnings": [*given.notes, *_warnings(label, labels)],
     }
 
@@ -205,6 +232,11 @@ def _structures(label: np.ndarray, affine: np.ndarray, labels: dict[int, str], o
     return [{"structure": labels[value], "ml": round(np.count_nonzero(mask) * ml, 3)} for value, mask in masks]
 
 
+def classes_of(labels: dict[int, str], own: str | None) -> Classes:
+    """Name of each structure to the label values that it consists of, what lies within it included."""
+    return {labels[value]: values for value, values in structure_values(labels, roi_names(labels, own)).items()}
+
+
 def _warnings(label: np.ndarray, labels: dict[int, str]) -> list[str]:
     found = []
     present = set(np.unique(label).tolist())
@@ -217,16 +249,6 @@ def _warnings(label: np.ndarray, labels: dict[int, str]) -> list[str]:
     if cut and len(labels) <= 10:
         found.append(f"cut off by the border of the image: {', '.join(labels[int(value)] for value in cut)}")
     return found
-
-
-def agreement(masks: list[np.ndarray]) -> float | None:
-    """Mean DSC over all pairs of masks; None where none of them found anything."""
-    found = []
-    for one, two in combinations(masks, 2):
-        total = int(one.sum()) + int(two.sum())
-        if total:
-            found.append(2 * int((one & two).sum()) / total)
-    return round(float(np.mean(found)), 4) if found else None
 
 
 def _digest(given: ReadScan) -> str:

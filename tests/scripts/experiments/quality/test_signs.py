@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scripts.experiments.quality.places import Place, usual
-from scripts.experiments.quality.signs import METAL_HU, Signs, agreement, border_mm, metal_ml, signs
+from scripts.experiments.quality.signs import METAL_HU, Signs, agreement, agreements, border_mm, metal_ml, signs
 
 SPACING = np.array([1.0, 2.0, 5.0])
 
@@ -22,27 +22,38 @@ def test_agreement_is_the_mean_over_pairs() -> None:
     assert agreement([a]) is None
 
 
+def test_agreements_are_those_of_whole_masks() -> None:
+    rng = np.random.default_rng(0)
+    maps = [np.where(rng.uniform(size=(9, 8, 7)) < 0.1, rng.integers(0, 4, (9, 8, 7)), 0) for _ in range(3)]
+    classes = {"a": [1], "ab": [1, 2], "none": [7]}
+    found = agreements(maps, classes)
+    assert found == {name: agreement([np.isin(one, values) for one in maps]) for name, values in classes.items()}
+    assert found["none"] is None
+
+
 def test_the_border_is_told_in_millimetres_along_the_nearest_axis() -> None:
-    mask = np.zeros((30, 20, 10), bool)
-    mask[10:20, 3:10, 4:6] = True
-    assert border_mm(mask, SPACING) == 6
-    mask[10:20, 3:10, 1:6] = True
-    assert border_mm(mask, SPACING) == 5
-    mask[29, 5, 5] = True
-    assert border_mm(mask, SPACING) == 0
+    shape = (30, 20, 10)
+    assert border_mm((slice(10, 20), slice(3, 10), slice(4, 6)), shape, SPACING) == 6
+    assert border_mm((slice(10, 20), slice(3, 10), slice(1, 6)), shape, SPACING) == 5
+    assert border_mm((slice(10, 30), slice(3, 10), slice(4, 6)), shape, SPACING) == 0
 
 
 def test_metal_counts_within_reach_alone() -> None:
-    mask = np.zeros((80, 40, 10), bool)
-    mask[20:30, 10:20, 4:6] = True
-    ct = np.zeros(mask.shape, np.float32)
-    assert metal_ml(mask, ct, SPACING, 20) == 0
+    label = np.zeros((80, 40, 10), np.uint8)
+    box = (slice(20, 30), slice(10, 20), slice(4, 6))
+    label[box] = 2
+    ct = np.zeros(label.shape, np.float32)
+
+    def found() -> float:
+        return metal_ml(label, [2], box, ct, SPACING)
+
+    assert found() == 0
     # voxels of 0.01 ml at 20 and 21 mm; dense bone is none
     ct[49:51, 15, 5] = METAL_HU + 1
     ct[31, 15, 5] = METAL_HU
-    assert metal_ml(mask, ct, SPACING, 20) == pytest.approx(0.01)
+    assert found() == pytest.approx(0.01)
     ct[25, 15, 5] = 3071
-    assert metal_ml(mask, ct, SPACING, 20) == pytest.approx(0.02)
+    assert found() == pytest.approx(0.02)
 
 
 def test_signs_of_a_label_map() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.core.files import sha256
+from scripts.experiments.quality.file import Quality
 from scripts.sharing.package.package import package
 
 SUMMARY = """class,metric,n,mean,sd,median,cases,missed
@@ -33,7 +35,15 @@ def release(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("release")
     (work / "report").mkdir()
     (work / "report/summary.csv").write_text(SUMMARY)
-    options = {"version": "0.2.0", "changes": "first weights", "report": str(work / "report")}
+    weights = (sha256(source / "models/model.pt"),)
+    quality = Quality(weights, 1, "", "training", "MR", {"organ": [1, 2], "tumor": [2]}, {}, {}, {"tumor": "too few"})
+    quality.write(work / "quality.json")
+    options = {
+        "version": "0.2.0",
+        "quality": str(work / "quality.json"),
+        "changes": "first weights",
+        "report": str(work / "report"),
+    }
     assert package(str(source), str(source / "models/model.pt"), str(work / "made"), **options) == 0
     return work / "made/tumor_pocketnet_v0.2.0.zip"
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from custom_networks.errors import CaseError
+from scripts.core.files import sha256
 from scripts.sharing.package.package import package
 from scripts.sharing.package.sums import write_sums
 from scripts.sharing.package.verify import ABSOLUTE
@@ -135,3 +136,17 @@ def test_no_release_at_all(tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "flat"), "zip", tmp_path, "x.zip")
     with pytest.raises(CaseError, match="it does not hold one folder"):
         package(check=str(tmp_path / "flat.zip"))
+
+
+def test_the_quality_of_other_weights(source: Path, tmp_path: Path) -> None:
+    from scripts.experiments.quality.file import Quality
+
+    weights = ("0" * 64,)
+    file = Quality(weights, 1, "", "training", "MR", {"tumor": [2]}, {}, {}).write(tmp_path / "q.json")
+    with pytest.raises(CaseError, match="it was fitted for other weights"):
+        made(source, tmp_path, quality=str(file))
+    own = (sha256(source / "models/model.pt"),)
+    file = Quality(own, 5, "", "testing", "MR", {"tumor": [2]}, {}, {}).write(tmp_path / "q.json")
+    with pytest.raises(CaseError, match="for the mean of 5 networks, and a release holds one"):
+        made(source, tmp_path, quality=str(file))
+    assert not list(tmp_path.glob("made/*"))

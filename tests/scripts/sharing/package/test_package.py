@@ -62,6 +62,9 @@ def test_segment_takes_the_zip(release: Path, source: Path, scan: Path, tmp_path
     found = [np.asarray(nib.load(tmp_path / name / "scan/label.nii.gz").dataobj) for name in ("zip", "folder")]
     assert found[0].any()
     np.testing.assert_array_equal(*found)
+    # the release brings what was fitted for its weights, bound to its own file of them
+    assert "too few" in (tmp_path / "zip/signs.csv").read_text()
+    assert not (tmp_path / "folder/signs.csv").exists()
 
 
 def network(folder: Path) -> torch.nn.Module:

@@ -19,7 +19,7 @@ from scripts.core.dicom.seg import segment_to_mask
 from scripts.core.dicom.source import read_source
 from scripts.core.files import write_nifti
 from scripts.sharing.contours.place import RAS_TO_LPS, on_series
-from scripts.sharing.segment.segment import agreement, segment
+from scripts.sharing.segment.segment import segment
 
 
 def bundle_run(
@@ -153,10 +153,3 @@ def test_a_release_as_zip(small_bundle: Path, nifti: Path, tmp_path: Path) -> No
     archive = shutil.make_archive(str(tmp_path / "release"), "zip", small_bundle.parent, small_bundle.name)
     assert segment(str(nifti), str(tmp_path / "out"), archive) == 0
     assert (tmp_path / "out/patient/label.nii.gz").is_file()
-
-
-def test_agreement_is_the_mean_over_pairs() -> None:
-    a, b = np.zeros(10, bool), np.zeros(10, bool)
-    a[:4], b[2:6] = True, True
-    assert agreement([a, b, a]) == pytest.approx((0.5 + 1.0 + 0.5) / 3, abs=1e-4)
-    assert agreement([np.zeros(3, bool)] * 2) is None
