@@ -15,6 +15,7 @@ from custom_networks import CaseError
 from scripts.core.classes import Classes, ranking_class, read_classes, target_class
 from scripts.core.datalist import SECTIONS, Case, Datalist, Patients, distinct_names, safe_name
 from scripts.core.manifest import versions
+from scripts.core.page.page import Section
 from scripts.core.page.viewer import MOST
 from scripts.core.predictions import find_prediction
 from scripts.core.tables import text_table, write_csv
@@ -23,6 +24,7 @@ from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.page import Content, write_report
 from scripts.experiments.evaluate.pictures import choose_cases, viewed, write_pictures
 from scripts.experiments.evaluate.yardstick import experts, read_yardstick
+from scripts.experiments.quality.file import Quality
 from scripts.experiments.quality.section import apply_quality, check_quality
 
 
@@ -139,12 +141,7 @@ def evaluate(
             for heading, text in significance.TESTS.values()
         )
         print(f"\n{text_table(page.comparison, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}\n{ignored}")
-    looked: list[CaseError] = []
-    if fitted is not None:
-        first = apply_quality(fitted, content, section, cases, folders[name], workers)
-        looked, page.more = list(first.problems), [*page.more, first.section()]
-        write_csv(target / "look_first.csv", first.rows)
-        print(f"\nlook here first:\n{text_table(first.rows, left=2)}\n\n{text_table(first.held, left=1)}")
+    page.more, looked = _look_first(fitted, content, section, cases, folders[name], target, workers)
     chosen = choose_cases(page.table, page.ranked, pictures)
     page.pictures, failed = write_pictures(
         tables, cases, folders[name], wanted, modality, target / "pictures", chosen, page.ranked
@@ -162,6 +159,24 @@ def evaluate(
         print(f"\n{problem}")
     print(f"\n{target}: cases.csv, summary.csv, pictures/, report.html")
     return int(bool(page.problems))
+
+
+def _look_first(
+    quality: Quality | None,
+    datalist: Datalist,
+    section: str,
+    cases: Sequence[Case],
+    folder: Path,
+    target: Path,
+    workers: int,
+) -> tuple[list[Section], list[CaseError]]:
+    """The section of a fitted quality.json, and the cases that nothing could be told of; nothing without the file."""
+    if quality is None:
+        return [], []
+    first = apply_quality(quality, datalist, section, cases, folder, workers)
+    write_csv(target / "look_first.csv", first.rows)
+    print(f"\nlook here first:\n{text_table(first.rows, left=2)}\n\n{text_table(first.held, left=1)}")
+    return [first.section()], list(first.problems)
 
 
 def _labelled(cases: Sequence[Case], datalist: str, section: str) -> list[Case]:
