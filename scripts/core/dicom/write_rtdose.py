@@ -63,7 +63,7 @@ def write_rtdose(
     dataset.DoseUnits, dataset.DoseType, dataset.DoseSummationType = "GY", "PHYSICAL", "PLAN"
     dataset.DoseComment, dataset.TissueHeterogeneityCorrection = description, "WATER"
     # a little larger, since the 16 characters of the written number may round it down
-    dataset.DoseGridScaling = _decimal(array.max() / (2**bits - 1) * (1 + 1e-8))
+    dataset.DoseGridScaling = _decimal(float(array.max()) / (2**bits - 1) * (1 + 1e-8))
     stored = np.rint(array.astype(np.float64) / float(str(dataset.DoseGridScaling)))
     dataset.PixelData = np.ascontiguousarray(stored.transpose(2, 1, 0).astype(f"<u{bits // 8}")).tobytes()
     reference = Dataset()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.data.phantom.cervix_uterus import organ_points
+from scripts.data.phantom.dose import Implant
 from scripts.data.phantom.sampled_anatomy import Anatomy
 from scripts.data.phantom.shapes import Array, Box, rotation
 
@@ -23,12 +24,14 @@ class PhantomCase:
             {0 background, 1 HR-CTV, 2 bladder, 3 rectum, 4 uterus, 5 sigmoid}.
         affine: 4x4, index to RAS+ mm.
         info: what was drawn: plane, spacing, tumour size and site.
+        implant: where the source dwells; None without an applicator.
     """
 
     image: NDArray[np.int16]
     label: NDArray[np.uint8]
     affine: NDArray[np.float64]
     info: dict[str, Any] = field(default_factory=dict)
+    implant: Implant | None = None
 
 
 def pose(rng: np.random.Generator, anatomy: Anatomy, turn: float = 4.0) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scripts.data.phantom.applicator import insert, paint_applicator, streaks
 from scripts.data.phantom.body import paint_body
 from scripts.data.phantom.canvas import Canvas, PhantomCase, Protocol, directions, organ_extent, pose
+from scripts.data.phantom.dose import implant
 from scripts.data.phantom.interpolation import interpolation_matrix, stretch
 from scripts.data.phantom.sampled_anatomy import TUMOR_MM, Anatomy, sample_anatomy
 from scripts.data.phantom.shapes import FAR, Array, Box, Grid, coverage, ellipsoid
@@ -208,7 +209,8 @@ def make_ct_case(
     skin = paint_body(anatomy, grid, width, canvas)
     found = paint_viscera(anatomy, grid, width, canvas, grain)
     _contrast(rng, anatomy, grid, canvas, found, width)
-    metal = paint_applicator(insert(rng, anatomy), grid, width, canvas)
+    applicator = insert(rng, anatomy)
+    metal = paint_applicator(applicator, grid, width, canvas)
     _couch(lattice, canvas.signal, skin)
     canvas.signal += streaks(rng, metal, float(np.linalg.norm(lattice[:3, 0])), float(rng.uniform(45, 120)))
 
@@ -223,4 +225,5 @@ def make_ct_case(
         "tumor_site": anatomy.tumor.site,
         "tumor_mm": round(float(2 * anatomy.tumor.semi.max() * anatomy.scale), 1),
     }
-    return PhantomCase(image, ct_label(found, coarse, shape), affine, info)
+    dwell = implant(applicator, anatomy, to_scanner)
+    return PhantomCase(image, ct_label(found, coarse, shape), affine, info, dwell)

@@ -1,4 +1,4 @@
-"""The phantom as a scanner and a planning system export it: an image series and the RTSTRUCT that was drawn on it."""
+"""The phantom as a scanner and a planning system export it: an image series, its RTSTRUCT, and a plan with its dose."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from scripts.core.dicom.outlines import outlines
+from scripts.core.dicom.rtplan import write_rtplan
 from scripts.core.dicom.source import SourceSeries, read_source
 from scripts.core.dicom.volume import LPS_TO_RAS
+from scripts.core.dicom.write_rtdose import write_rtdose
 from scripts.core.dicom.write_rtstruct import DrawnRoi, write_rtstruct
 from scripts.core.dicom.write_series import Study, write_series
 from scripts.core.look import label_colors
 from scripts.data.phantom.canvas import PhantomCase
+from scripts.data.phantom.dose import FRACTIONS
 
 KINDS = {"HR-CTV": "CTV", "tumor": "GTV"}
 # the tumour is a part of the organ, whatever the label map can hold
@@ -22,9 +25,14 @@ DESCRIPTIONS = {"MR": "T2w", "CT": "planning CT"}
 
 
 def write_dicom(
-    folder: Path, drawn: PhantomCase, labels: Mapping[int, str], modality: str, identity: tuple[str, str, str]
+    folder: Path,
+    drawn: PhantomCase,
+    labels: Mapping[int, str],
+    modality: str,
+    identity: tuple[str, str, str],
+    dose: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> SourceSeries:
-    """Write `0001.dcm` and on, and with labels `rtstruct.dcm`, whose ROIs have the labels' names.
+    """Write `0001.dcm` and on, with labels `rtstruct.dcm`, whose ROIs have the labels' names, with a dose its RTPLAN too.
 
     Args:
         folder: of one case.
@@ -32,6 +40,7 @@ def write_dicom(
         labels: label value to name; empty for a series without structures.
         modality: `CT` or `MR`.
         identity: patient, case and date of the study (`YYYYMMDD`).
+        dose: Gy (X, Y, Z) of one fraction and its 4x4 matrix to RAS+ mm.
 
     Returns:
         The series.
@@ -42,6 +51,9 @@ def write_dicom(
     source = read_source(write_series(folder, image, affine, modality, study), case)
     if labels:
         write_rtstruct(folder / "rtstruct.dcm", source, drawn_rois(label, source, labels), "PHANTOM", "synthetic")
+    if dose is not None:
+        plan = write_rtplan(folder / "rtplan.dcm", source, FRACTIONS, "PHANTOM", "synthetic")
+        write_rtdose(folder / "rtdose.dcm", source, dose[0], LPS_TO_RAS @ dose[1], plan.sop, "synthetic")
     return source
 
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from custom_networks.errors import CaseError
 from scripts.core.datalist import Case, Datalist, write_datalist
-from scripts.core.files import write_text
+from scripts.core.files import write_nifti, write_text
 from scripts.core.jobs import parallel
 from scripts.data.phantom.canvas import PhantomCase, Protocol
 from scripts.data.phantom.ct import LABELS as CT_LABELS
 from scripts.data.phantom.ct import make_ct_case
 from scripts.data.phantom.dicom import write_dicom
+from scripts.data.phantom.dose import FRACTIONS, about, dose_grid, read_radial
 from scripts.data.phantom.mr import make_mr_case
 from scripts.data.phantom.sampled_anatomy import TUMOR_MM
 
@@ -87,6 +88,8 @@ class Writing:
         labels: label value to name; empty for images alone.
         seed: of the cohort, a part of the patients' ids in DICOM.
         dicom: write `dicom/CASE/` too.
+        dose: write a synthetic dose.
+        radial: file of its radial dose function; empty for 1.
     """
 
     output: Path
@@ -94,6 +97,8 @@ class Writing:
     labels: Mapping[int, str]
     seed: int
     dicom: bool = False
+    dose: bool = False
+    radial: str = ""
 
 
 def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], writing: Writing) -> dict[str, Any]:
@@ -113,10 +118,17 @@ def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], writing: W
         path = Path(f"{kind}s") / f"{visit.case}.nii.gz"
         nib.save(nifti, writing.output / path)
         entry[kind] = path.as_posix()
+    dose = None
+    if writing.dose and drawn.implant is not None:
+        radial = read_radial(writing.radial) if writing.radial else None
+        dose = dose_grid(drawn.image.shape, drawn.affine, drawn.implant, radial)
+        entry |= {"dose": f"doses/{visit.case}.nii.gz", "fractions": FRACTIONS}
+        write_nifti(writing.output / entry["dose"], *dose)
+        drawn.info["dose"] = about(drawn.implant, writing.radial)
     if writing.dicom:
         day = (FIRST_VISIT + visit.visit * timedelta(weeks=1)).strftime("%Y%m%d")
         identity = (f"PHANTOM-{writing.seed}-{visit.name}", visit.case, day)
-        write_dicom(writing.output / "dicom" / visit.case, drawn, writing.labels, writing.modality, identity)
+        write_dicom(writing.output / "dicom" / visit.case, drawn, writing.labels, writing.modality, identity, dose)
     if not visit.testing:
         entry["fold"] = visit.fold
     return {**entry, "info": drawn.info}
@@ -151,6 +163,15 @@ def _check(cases: int, test: int, time_points: int, sizes: dict[str, float | Non
         raise CaseError("phantom", f"--test is {test} of {cases} cases", "keep at least one case for training")
 
 
+def _check_dose(modality: str, dose: bool, radial: str) -> None:
+    if dose and modality != "ct":
+        raise CaseError("phantom", f"--dose is given for {modality}", "leave it out: only the CT has an applicator")
+    if radial and not dose:
+        raise CaseError("phantom", "--radial is given without --dose", "give --dose as well")
+    if radial:
+        read_radial(radial)
+
+
 def phantom(
     modality: str = "mr",
     cases: int = 20,
@@ -167,6 +188,8 @@ def phantom(
     tumor_mm: Sequence[float] = TUMOR_MM,
     labelled: bool = True,
     dicom: bool = False,
+    dose: bool = False,
+    radial: str = "",
     workers: int = 0,
 ) -> None:
     """Write a synthetic cohort: images, labels, datalist.json (patient-grouped folds) and phantom.json (what was drawn).
@@ -188,6 +211,9 @@ def phantom(
         tumor_mm: range of the longest tumour diameter at the first time point, within 5 to 60 mm.
         labelled: False writes images alone, for pretraining.
         dicom: write `dicom/CASE/` as well, the same image as a DICOM series and its labels as RTSTRUCT.
+        dose: write a synthetic dose for CT, in Gy, with `--dicom` as RTDOSE too: inverse square from dwell positions in
+            tandem and ovoids, 7 Gy to point A.
+        radial: JSON list of pairs of distance in mm and radial dose function, in place of 1.
         workers: processes; 0 takes one per core, four at most.
     """
     if modality not in MODALITIES:
@@ -199,7 +225,8 @@ def phantom(
     sizes = {"spacing": spacing, "thickness": thickness, "matrix": matrix, "slices": slices, "folds": folds}
     _check(cases, test, time_points, sizes)
     draw, labels = MODALITIES[modality]
-    labelled, dicom = _switch("labelled", labelled), _switch("dicom", dicom)
+    labelled, dicom, dose = _switch("labelled", labelled), _switch("dicom", dicom), _switch("dose", dose)
+    _check_dose(modality, dose, radial)
     named = {int(value): text for value, text in labels.items()} if labelled else {}
     protocol = Protocol(plane, spacing, thickness, matrix, slices)
     make = partial(_make, draw, seed, protocol, _pair("tumor_mm", tumor_mm, *TUMOR_MM))
@@ -208,7 +235,7 @@ def phantom(
     there = _same_cohort(folder, name, {visit.case for visit in visits})
     for kind in ("images", "labels") if labelled else ("images",):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    entries = _write_all(visits, make, Writing(folder, modality.upper(), named, seed, dicom), workers)
+    entries = _write_all(visits, make, Writing(folder, modality.upper(), named, seed, dicom, dose, radial), workers)
     drawn = {entry["case"]: entry.pop("info") for entry in entries}
     written = [Case.of(entry, folder) for entry in entries]
     content = Datalist(

@@ -38,6 +38,14 @@ def test_read_back_to_the_stored_step(
     np.testing.assert_allclose(dose.affine @ [1, 2, last, 1], affine @ [1, 2, 5, 1], atol=1e-6)
 
 
+def test_the_highest_dose_of_any_array_fits_its_bits(dicom: Any, source: SourceSeries, tmp_path: Path) -> None:
+    """In single precision the step came out too small, and the maximum was stored as 0."""
+    for seed in range(20):
+        array = np.random.default_rng(seed).gamma(1.0, 20.0, (5, 4, 3)).astype(np.float32)
+        found = read_rtdose(write_rtdose(tmp_path / "d.dcm", source, array, dicom.affine(), "1.2.7", "synthetic"), "c")
+        np.testing.assert_allclose(found.array, array, atol=array.max() * 2**-32)
+
+
 def test_breaks_no_rule_of_values_and_keeps_the_patient(source: SourceSeries, dicom: Any, tmp_path: Path) -> None:
     with pydicom.config.strict_reading():
         write_rtdose(tmp_path / "d.dcm", source, DOSE, dicom.affine("oblique", (1 / 3,) * 3), "1.2.7", "synthetic")

@@ -32,3 +32,11 @@ def test_the_constraint(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text, "utf-8")
     (line,) = read_constraints(tmp_path / "c.json")
     assert (line.aim, line.limit) == (65, 75)
+
+
+def test_the_phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = re.findall(r"^python -m scripts (phantom .*)$", PAGE, flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(line), "--cases", "1", "--matrix", "32", "--slices", "10"]) == 0
+    assert (tmp_path / "phantom_ct/doses/p001_t1.nii.gz").is_file()
+    assert (tmp_path / "phantom_ct/dicom/p001_t1/rtdose.dcm").is_file()
