@@ -244,7 +244,7 @@ class ResumeTraining:
             return
         network = self.state["network"]
         if self.saver is not None and not self.saver.saved:
-            logger.warning("nothing was validated: %s holds the weights of the last epoch", self.saver.path)
+            logger.warning("no validation chose a model: %s holds the weights of the last epoch", self.saver.path)
             self.writer.write(self.saver.path, network.state_dict())
             write_settings(self.saver.path, network.state_dict())
         if self.final is not None:

@@ -52,22 +52,21 @@ def memory(batch: int = 2, threads: int = 2, small: bool = False, output: str | 
         CaseError: a measuring process failed.
     """
     specs = [
-        {"bundle": bundle, "work": work, "kind": kind, "batch": batch, "threads": threads, "small": small}
+        {"bundle": bundle, "work": work, "batch": batch, "threads": threads, "small": small}
         for bundle in SIZES
         for work in WORK
-        for kind in ("allocated", "resident")
     ]
-    found = [_in_a_process(spec) for spec in tqdm(specs, desc="memory", leave=False)]
     rows = []
-    for i in range(0, len(specs), 2):
-        step = step_of(str(specs[i]["bundle"]), small)
-        predicted = step.training_peak(batch) if specs[i]["work"] == "training" else step.inference_peak(batch)
-        allocated, resident = found[i], found[i + 1]
+    for spec in tqdm(specs, desc="memory", leave=False):
+        step = step_of(str(spec["bundle"]), small)
+        predicted = step.training_peak(batch) if spec["work"] == "training" else step.inference_peak(batch)
+        measured = _in_a_process(spec)
+        allocated, resident = measured["allocated"], measured["resident"]
         rows.append(
             {
-                "bundle": specs[i]["bundle"],
+                "bundle": spec["bundle"],
                 "patch": " x ".join(map(str, step.patch)),
-                "work": specs[i]["work"],
+                "work": spec["work"],
                 "predicted MiB": round(predicted / 2**20),
                 "allocated MiB": round(allocated / 2**20),
                 "predicted / allocated": round(predicted / allocated, 3),
@@ -108,7 +107,7 @@ def resident_peak(step: Step, batch: int, work: Callable[..., None]) -> int:
     return round(2**30 * added_peak(lambda: work(step.make(batch)), on_gpu=False))
 
 
-def _in_a_process(spec: dict[str, Any]) -> int:
+def _in_a_process(spec: dict[str, Any]) -> dict[str, int]:
     threads = str(spec["threads"])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "scripts.benchmarks.memory", json.dumps(spec)],
@@ -119,7 +118,7 @@ def _in_a_process(spec: dict[str, Any]) -> int:
     )
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
-            return int(line[len(MARK) :])
+            return dict(json.loads(line[len(MARK) :]))
     raise CaseError(
         f"benchmark memory, {spec['bundle']}",
         (done.stderr.strip() or f"its process ended with status {done.returncode}").splitlines()[-1][:200],
@@ -128,14 +127,15 @@ def _in_a_process(spec: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Measure one figure and print it."""
+    """Measure one kind of work in this process and print it."""
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(int(spec["threads"]))
     torch.manual_seed(0)
     step = step_of(spec["bundle"], spec["small"])
     work = step.train if spec["work"] == "training" else step.predict
-    peak = recorded_peak if spec["kind"] == "allocated" else resident_peak
-    print(MARK + str(peak(step, int(spec["batch"]), work)))
+    # the profiler's own memory would count as resident
+    resident = resident_peak(step, int(spec["batch"]), work)
+    print(MARK + json.dumps({"allocated": recorded_peak(step, int(spec["batch"]), work), "resident": resident}))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,22 @@ def test_a_loss_scale_changes_nothing(toy, scale, accumulation):
     assert (plain.weights - toy().weights).norm() > 0.05
 
 
+@pytest.mark.parametrize("scale", [None, 2.0**16])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_a_fused_optimizer_takes_the_same_steps(toy, kind, scale):
+    """The scaler divides its scale out before clipping, so that the fused kernel does not divide again."""
+    runs = []
+    for fuse in (False, True):
+        run = toy(NAMES, optimizer=lambda weights, lr, fuse=fuse: kind(weights, lr=lr, fused=fuse))
+        trainer = run.make(3, [ClipGradient(0.1)])
+        if scale is not None:
+            trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer.run()
+        runs.append(run.weights)
+    torch.testing.assert_close(runs[1], runs[0], rtol=1e-5, atol=1e-6)
+    assert (runs[0] - toy().weights).norm() > 0.05
+
+
 def test_bfloat16_goes_without_a_scale_and_learns_the_same(toy):
     plain, norms = trained(toy)
     mixed, seen = trained(toy, amp=True, amp_dtype=torch.bfloat16)

@@ -176,3 +176,9 @@ def test_files_are_written_in_the_order_in_which_they_were_handed_over(tmp_path,
         writer.write(tmp_path / name, {})
     writer.wait()
     assert order == ["model.pt", "resume.pt"]
+
+
+def test_a_file_that_holds_no_checkpoint_is_refused(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "resume.pt")
+    with pytest.raises(CaseError, match=r"resume\.pt: it is something else than a checkpoint; delete it"):
+        read_checkpoint(tmp_path / "resume.pt", "delete it")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events, State
-from monai.handlers import CheckpointLoader
+from monai.handlers import CheckpointLoader, EarlyStopHandler
 
 from custom_networks import CaseError
 from custom_networks.handlers.training import BestModelSaver
@@ -294,7 +294,7 @@ def test_final_weights_are_written_again(toy, tmp_path):
 
 def test_without_any_validation_the_last_model_is_the_best(toy, tmp_path, caplog):
     run = train(toy, tmp_path, 2, best=True)
-    assert "nothing was validated" in caplog.text
+    assert "no validation chose a model" in caplog.text
     assert torch.equal(torch.load(tmp_path / "models/model.pt", weights_only=True)["weight"], run.network.weight)
 
 
@@ -374,3 +374,32 @@ def test_best_model_and_state_have_one_writer_and_both_folders_are_locked(toy, t
     run.resumable(tmp_path, 1, best=True)
     assert run.resume.writer is run.saver.writer
     assert [lock.folder for lock in run.resume.locks] == [tmp_path, tmp_path / "models"]
+
+
+def test_a_training_that_was_stopped_early_stays_stopped(toy, tmp_path):
+    """The count of epochs without progress is restored; the patience is that of the configuration."""
+
+    def epochs(patience: int) -> list[int]:
+        run, early = toy(), EarlyStopHandler(patience, lambda engine: 0.0)
+        trainer = run.resumable(tmp_path, 9, early_stop=early)
+        early.set_trainer(trainer)
+        early.attach(trainer)
+        # as in a bundle, where the validation comes before the saving
+        handlers = trainer._event_handlers[Events.EPOCH_COMPLETED]
+        handlers.insert(0, handlers.pop())
+        trainer.run()
+        return list(run.epochs)
+
+    assert epochs(2) == [1, 2, 3]
+    assert epochs(2) == []
+    # one more epoch without progress is allowed, not three
+    assert epochs(3) == [4]
+
+
+def test_another_number_of_processes_is_another_training(toy, tmp_path, monkeypatch):
+    toy().resumable(tmp_path, 1).run()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    with pytest.raises(CaseError, match="it was written with processes 1, not 2"):
+        toy().resumable(tmp_path, 2).run()
