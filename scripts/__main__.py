@@ -52,6 +52,10 @@ VERBS = {
         "Turn published STU-Net weights into a bundle's model.pt.",
     ),
     "package": ("scripts.sharing.package.package", "Make a release of a bundle and its weights, or verify one."),
+    "demonstration_weights": (
+        "scripts.sharing.demonstration.demonstration_weights",
+        "Train, evaluate and package demonstration weights on phantoms.",
+    ),
     "organ_masks": (
         "scripts.experiments.training.organ_masks",
         "Organ masks for stage 2 where only some patients train stage 1.",
@@ -89,7 +93,7 @@ GROUPS = {
     "training": ("crossval", "organ_masks"),
     "results": ("evaluate", "dose", "quality"),
     "sharing": ("segment", "contours", "package", "import_weights"),
-    "evidence": ("stand_ins", "demo", "three_stages", "pretraining_gain"),
+    "evidence": ("stand_ins", "demo", "demonstration_weights", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),
 }
 # their options name exports, patients or regular expressions for them: what they were stays out of run.json

@@ -22,12 +22,13 @@ ARROWS = {
     ("experiments.evaluate", "experiments.quality"),  # evaluate --quality: the order in which to look at cases
     ("experiments.evidence", "experiments.evaluate"),
     ("experiments.evidence", "experiments.training"),
+    ("sharing.demonstration", "sharing.package"),
     ("sharing.segment", "sharing.contours"),
 }
 # modules that another file tests; the list only shrinks
 TESTED_ELSEWHERE = {
     **dict.fromkeys(
-        (f"scripts.sharing.package.{name}" for name in ("contents", "probe", "verify")),
+        (f"scripts.sharing.package.{name}" for name in ("contents", "verify")),
         "test_package.py and its neighbours run the verb over them",
     ),
     "scripts.benchmarks.loading": "test_data_benchmarks.py runs it beside its peers",

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
@@ -482,19 +482,3 @@ def test_large_variant_verifies(stage: str, monkeypatch: pytest.MonkeyPatch) -> 
     verify_net_in_out(
         "network_def", meta_file="configs/metadata.json", config_file="configs/inference.json", device="cpu", n=2
     )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", SUPERVISED)
-def test_onnx_export(stage: str, trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(bundle(stage))
-    onnx_export(
-        "network_def",
-        filepath=tmp_path / "model.onnx",
-        ckpt_file=str(trained[stage] / "model.pt"),
-        meta_file="configs/metadata.json",
-        config_file="configs/inference.json",
-        input_shape=[1, 1, 32, 32, 32],
-        variant="small",
-    )
-    assert (tmp_path / "model.onnx").stat().st_size > 0

@@ -279,7 +279,7 @@ def check(command: Command, folder: Path, trains: bool) -> None:
         flat = torch.load(folder / "models" / "model.pt", weights_only=True)
         assert all(isinstance(value, torch.Tensor) for value in flat.values())
         assert ("early_stop" in state) == ("configs/early_stop.json" in files)
-        tracked = {"configs/small.json": None, "configs/mlflow.json": "mlflow.db"}
+        tracked = {"configs/small.json": None, "configs/demonstration.json": None, "configs/mlflow.json": "mlflow.db"}
         expected = next((tracked[file] for file in files if file in tracked), "tensorboard")
         assert expected is None or (folder / "output" / expected).exists()
     elif "configs/evaluate.json" in files:

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_metadata, verify_net_in_out
 
 from custom_networks import CaseError, read_settings
 
@@ -266,13 +266,15 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     tiny = {
         k: v for k, v in TINY.items() if k not in {key for c in configs[1:] for key in json.loads(Path(c).read_text())}
     }
-    if any("anisotropic" in c or "small" in c for c in configs):  # these keep their own four levels
+    if any(
+        word in c for word in ("anisotropic", "small", "demonstration") for c in configs
+    ):  # these keep their own four levels
         tiny = {k: v for k, v in tiny.items() if k not in {"kernel_sizes", "strides"}}
         tiny |= {
             "deep_supervision": 2,
             "deep_supervision_weights": [0.5, 0.3, 0.2],
-            # small.json normalises in 16 groups
-            "features": 16 if any("small" in c for c in configs) else 4,
+            # these normalise in 16 groups
+            "features": 16 if any("small" in c or "demonstration" in c for c in configs) else 4,
             "patch_size": [16, 16, 8],
         }
     if any("default_column" in c for c in configs):
@@ -308,16 +310,14 @@ def test_every_command_of_the_readme(data, tmp_path, monkeypatch, name, line):  
     verb = words[-1]
     if verb == "network_def":
         options = {k: v for k, v in options.items() if k in TINY and k not in {"epochs", "val_interval", "tracker"}}
-        export = {"ckpt_export": ckpt_export, "onnx_export": onnx_export}[words[-2]]
-        more = {"input_shape": [1, 1, 16, 16, 8]} if words[-2] == "onnx_export" else {}
+        assert words[-2] == "ckpt_export"
         target = tmp_path / Path(given["filepath"]).name
-        export(
+        ckpt_export(
             net_id=verb,
             filepath=str(target),
             ckpt_file=str(weights),
             meta_file="configs/metadata.json",
             config_file=configs,
-            **more,
             **{
                 k: options[k]
                 for k in ("spacing", "patch_size", "kernel_sizes", "strides", "features", "deep_supervision")

@@ -17,6 +17,7 @@ STAGES = ("gynbtnet_pretrain", "gynbtnet_finetune", "gynbtnet_brachytherapy")
 # files that are the same in all bundles that have them
 EQUAL = {
     "early_stop": ALL,
+    "inference_trt": STAGES[1:],
     "mlflow": ALL,
     "ensemble": ALL - {"gynbtnet_pretrain"},  # a mean of reconstructions is nothing that anyone wants
     "ensemble_evaluate": ALL - {"gynbtnet_pretrain"},
@@ -60,6 +61,8 @@ MEANT: dict[tuple[str, str], dict[str, set[str]]] = {
         "inference": TWO_STAGES | {"inferer#_target_", "inferer#contain", "postprocessing#transforms"},
         "multi_gpu_train": {"initialize"},
         "small": {"epochs", "val_interval"},
+        "demonstration": {"epochs", "val_interval"},
+        "inference_trt": {"network"},  # the inferer calls each stage by itself
     },
 }
 # of one bundle, training and inference share every id but these

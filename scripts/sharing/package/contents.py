@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata as installed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ import custom_networks
 from custom_networks.errors import CaseError
 from custom_networks.handlers.checkpoints import write_checkpoint
 from custom_networks.handlers.provenance import RECORD
-from custom_networks.settings import read_settings, write_settings
+from custom_networks.settings import NAME as SETTINGS
+from custom_networks.settings import encoded, read_settings, write_settings
 from custom_networks.weights import read_weights
 from scripts.core.files import write_text
 from scripts.experiments.quality.file import NAME as QUALITY
@@ -28,11 +30,19 @@ from scripts.sharing.package.sums import digest
 # the configurations whose settings become plain values; those laid over them hold other values of their own
 PLAIN = ("train", "evaluate", "inference")
 FROM_WEIGHTS = "$@settings.get("
+EXPORTS = {"ts": "as TorchScript, without code", "onnx": "as ONNX, without code"}
 LARGE = 25 * 2**20
 NO_WEIGHTS = "no data and no weights are shipped"
 UNSTATED = (
     "The images that the weights of this release were trained on, and their terms, were not stated when it was made.\n"
     "Do not pass it on before they are.\n"
+)
+SYNTHETIC = (
+    "The weights were trained on synthetic images alone. They are for trying things out, and of no use for patients."
+)
+SYNTHETIC_DATA = (
+    "The images that the weights of this release were trained on are synthetic: `python -m scripts phantom` made them.\n"
+    "No patient's data went into them. The weights are under the licence of the code.\n"
 )
 
 
@@ -46,6 +56,8 @@ class Options(NamedTuple):
     data_license: str | None = None
     half: bool = False
     quality: str | None = None
+    synthetic: bool = False
+    exports: Sequence[str] = ("ts",)
 
 
 def fill(folder: Path, source: Path, options: Options) -> None:
@@ -63,6 +75,10 @@ def fill(folder: Path, source: Path, options: Options) -> None:
         if not (source / f"configs/{name}.json").is_file():
             raise CaseError(f"bundle {source}", f"it has no configs/{name}.json", "give the folder of a bundle")
     weights, settings = read_weights(options.weights), read_settings(options.weights)
+    if options.synthetic and settings:
+        # in the weights themselves, so that they say so under any bundle
+        settings["synthetic"] = True
+        weights[SETTINGS] = encoded(settings)
     if settings.get("bundle") != source.resolve().name:
         whose = f"are those of {settings['bundle']}" if "bundle" in settings else "carry no settings"
         raise CaseError(
@@ -150,12 +166,31 @@ def _metadata(
     found["changelog"] = {options.version: options.changes, **before["changelog"]}
     found["required_packages_version"] = {**before["required_packages_version"], **_requirements(folder)}
     found["data_source"] = before["data_source"].replace(NO_WEIGHTS, "see docs/data_license.txt; no data are shipped")
+    if options.synthetic:
+        found |= {"synthetic": True, "data_source": "synthetic images: python -m scripts phantom"}
+        found["description"] = f"{SYNTHETIC} {before['description']}"
+    found["least_field_of_view_mm"] = least_field_of_view(settings)
     found |= {"eval_metrics": metrics} if metrics else {}
     for side in found["network_data_format"].values():
         for entry in side.values():
             if all(isinstance(size, int) for size in entry["spatial_shape"]):
                 entry["spatial_shape"] = settings["patch_size"]
     return found
+
+
+def least_field_of_view(settings: Mapping[str, Any]) -> list[int]:
+    """Half a patch along left-right, anterior-posterior and inferior-superior, in mm.
+
+    In a smaller volume more than half of what the network sees along an axis is padding.
+
+    Args:
+        settings: `patch_size` and `spacing` (mm) by axis, `orientation` (axcodes).
+    """
+    sizes = {
+        next(i for i, pair in enumerate(("LR", "AP", "SI")) if code in pair): round(voxels * mm / 2)
+        for code, voxels, mm in zip(settings["orientation"], settings["patch_size"], settings["spacing"], strict=True)
+    }
+    return [sizes[axis] for axis in range(3)]
 
 
 def _requirements(folder: Path) -> dict[str, str]:
@@ -199,20 +234,24 @@ def _write_documents(folder: Path, settings: dict[str, Any], options: Options, t
         if options.half
         else ""
     )
+    synthetic = f"**{SYNTHETIC}**\n\n" if options.synthetic else ""
+    exported = "".join(f"`models/model.{kind}` is the network {EXPORTS[kind]}; " for kind in options.exports)
     section = (
-        f"## This release\n\nVersion {options.version}: {options.changes}{precision}\n\n`models/model.pt` holds the weights and the settings they were trained "
-        "at, which stand as plain values in `configs`; `models/model.ts` is the network without code; `SHA256SUMS` the sums of "
+        f"## This release\n\n{synthetic}Version {options.version}: {options.changes}{precision}\n\n`models/model.pt` holds the weights and the settings they were trained "
+        f"at, which stand as plain values in `configs`; {exported}`SHA256SUMS` the sums of "
         f"all files. Run the commands below from this folder; `custom_networks` lies in it.\n\n| setting | value |\n|---|---|\n{values}\n\n"
     )
     text = text.replace("\n## ", f"\n{section}## ", 1)
     write_text(file, text)
     license_file = folder / "docs/data_license.txt"
-    write_text(license_file, Path(options.data_license).read_text("utf-8") if options.data_license else UNSTATED)
+    unsaid = SYNTHETIC_DATA if options.synthetic else UNSTATED
+    write_text(license_file, Path(options.data_license).read_text("utf-8") if options.data_license else unsaid)
 
 
 def _cases(options: Options) -> str:
     cases = max(int(row["cases"]) for row in read_report(str(options.report)))
-    return f"{cases} case{'s' if cases != 1 else ''}; mean ± standard deviation over cases"
+    kind = "synthetic case" if options.synthetic else "case"
+    return f"{cases} {kind}{'s' if cases != 1 else ''}; mean ± standard deviation over cases"
 
 
 def _write_large_files(folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from custom_networks.errors import CaseError
-from scripts.sharing.package.contents import Options, fill
+from scripts.sharing.package.contents import EXPORTS, Options, fill
 from scripts.sharing.package.sums import write_sums, zipped
 from scripts.sharing.package.verify import check_texts, run_alone, verify
 
@@ -22,6 +23,8 @@ def package(
     data_license: str | None = None,
     half: bool = False,
     quality: str | None = None,
+    synthetic: bool = False,
+    exports: Sequence[str] = ("ts",),
     check: str | None = None,
 ) -> int:
     """Make a release of a bundle, as a folder and a zip, or verify one: docs/releases.md.
@@ -40,6 +43,9 @@ def package(
         data_license: text file that says which images the weights were trained on, and their terms.
         half: store 16-bit weights.
         quality: quality.json that was fitted for these weights, which `segment` then uses.
+        synthetic: the weights were trained on synthetic images alone: metadata, documents and everything that `segment`
+            writes with them say so.
+        exports: ts (TorchScript), onnx; `--exports "[]"` for none.
         check: a release's zip or folder to verify; nothing else is given then.
 
     Returns:
@@ -59,7 +65,12 @@ def package(
     if missing:
         raise CaseError(f"option --{missing[0]}", "it is missing", "add it, or give --check alone")
     source, target = Path(str(bundle)), Path(str(output))
-    options = Options(Path(str(weights)), str(version), str(changes), report, data_license, half, quality)
+    unknown = [kind for kind in exports if kind not in EXPORTS]
+    if unknown:
+        raise CaseError("option --exports", f"{unknown[0]} is not known", f"choose from {', '.join(EXPORTS)}")
+    options = Options(
+        Path(str(weights)), str(version), str(changes), report, data_license, half, quality, synthetic, tuple(exports)
+    )
     folder, archive = target / source.resolve().name, target / f"{source.resolve().name}_v{version}.zip"
     for path in (folder, archive):
         if path.exists():
@@ -69,7 +80,7 @@ def package(
         made = Path(work) / folder.name
         fill(made, source, options)
         check_texts(made)
-        run_alone(made, export=True)
+        run_alone(made, options.exports)
         write_sums(made)
         packed = zipped(made, Path(work) / archive.name)
         made.replace(folder)

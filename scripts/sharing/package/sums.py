@@ -8,8 +8,8 @@ from pathlib import Path
 from scripts.core.files import sha256, write_text
 
 SUMS = "SHA256SUMS"
-# what does not get smaller
-STORED = {".pt", ".ts"}
+# weights hardly get smaller, which is worth no time where they are large
+STORED_FROM = 25 * 2**20
 # of every entry, so that the same files give the same zip
 DATE = (2000, 1, 1, 0, 0, 0)
 
@@ -51,7 +51,8 @@ def zipped(folder: Path, archive: Path) -> Path:
     with zipfile.ZipFile(archive, "w") as packed:
         for name in [*files_of(folder), SUMS]:
             entry = zipfile.ZipInfo(f"{folder.name}/{name}", DATE)
-            entry.compress_type = zipfile.ZIP_STORED if Path(name).suffix in STORED else zipfile.ZIP_DEFLATED
+            large = (folder / name).stat().st_size >= STORED_FROM
+            entry.compress_type = zipfile.ZIP_STORED if large else zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             with (folder / name).open("rb") as stream, packed.open(entry, "w", force_zip64=True) as into:
                 while block := stream.read(2**20):

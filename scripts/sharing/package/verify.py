@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scripts.sharing.package.sums import SUMS, wrong_sums
 
 NEEDED = (
     *(f"configs/{name}.json" for name in ("metadata", "train", "evaluate", "inference")),
-    *(f"models/model.{suffix}" for suffix in ("pt", "json", "ts")),
+    *(f"models/model.{suffix}" for suffix in ("pt", "json")),
     *("docs/README.md", "docs/data_license.txt", "LICENSE", "large_files.yml", "custom_networks/__init__.py", SUMS),
 )
 # of metadata.json: what the zoo demands and what a hospital asks first
@@ -104,20 +105,20 @@ def _check_settings(folder: Path, name: str) -> None:
                 raise CaseError(name, problem, REMEDY)
 
 
-def run_alone(folder: Path, export: bool = False) -> None:
+def run_alone(folder: Path, exports: Sequence[str] = ()) -> None:
     """Run a release from its own folder, where Python finds its code and no other.
 
     Args:
         folder: of the release.
-        export: write models/model.ts first, by MONAI's own export.
+        exports: write models/model.ts (by MONAI's own export) or models/model.onnx first.
 
     Raises:
-        CaseError: it does not run, its metadata say other shapes, or model.ts is another network than model.pt.
+        CaseError: it does not run, its metadata say other shapes, or an exported network is another than model.pt.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     words = [sys.executable, "-W", "ignore", "-c", Path(__file__).with_name("probe.py").read_text("utf-8")]
-    words += ["export"] if export else []
+    words += exports
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit status {done.returncode}")

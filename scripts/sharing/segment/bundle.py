@@ -11,6 +11,7 @@ from typing import Any
 from custom_networks.data.datalist import image_stem
 from custom_networks.errors import CaseError
 from custom_networks.handlers.entropy import EntropyHandler
+from custom_networks.settings import read_settings
 from scripts.core.files import sha256
 
 
@@ -108,6 +109,11 @@ class OpenBundle:
     def modality(self) -> str:
         """DICOM modality of the input."""
         return str(self.metadata["network_data_format"]["inputs"]["image"]["modality"])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether weights in use say that they were trained on synthetic images alone."""
+        return any(read_settings(path).get("synthetic") for path in self.weights)
 
     def digests(self) -> list[str]:
         """sha256 of every file of weights."""

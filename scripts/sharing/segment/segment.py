@@ -33,6 +33,10 @@ from scripts.sharing.segment.quality import SegmentedQuality, open_quality
 from scripts.sharing.segment.scans import ReadScan, Scan, find_scans, read_scan
 
 FORMATS = ("nifti", "seg", "rtstruct")
+NOTE = "automatic, not approved; research only"
+# SeriesDescription has at most 64 characters
+DESCRIPTION = "automatic, not approved"
+SYNTHETIC = "automatic, not approved; weights trained on SYNTHETIC images"
 
 
 def segment(
@@ -128,10 +132,13 @@ def segment(
             "left_out": left_out,
             "scans": records,
             "look_first": watched.order() if watched is not None else [],
-            "note": "automatic, not approved; research only",
+            "note": NOTE,
+            "synthetic_weights": opened.synthetic,
         }
     refused = sum("refused" in record for record in records)
     print(f"{len(records) - refused} of {len(records)} scans segmented: {target}")
+    if opened.synthetic:
+        print("The weights were trained on synthetic images alone: they are of no use for patients.")
     return 2 if refused else 0
 
 
@@ -188,7 +195,8 @@ def _segment(
     if "nifti" in formats:
         shutil.copyfile(written, folder / "label.nii.gz")
     if given.source is not None:
-        _clinical(scan.name, given, label, affine, labels, formats, names, folder)
+        description = SYNTHETIC if opened.synthetic else DESCRIPTION
+        _clinical(scan.name, given, label, affine, labels, formats, names, folder, description)
     preview(folder / "preview.png", given.array, label, affine, labels, opened.modality)
     written.unlink()
     return {
@@ -211,6 +219,7 @@ def _clinical(
     formats: list[str],
     own: str | None,
     folder: Path,
+    description: str,
 ) -> None:
     """RTSTRUCT and SEG on the scan's own series."""
     assert given.source is not None
@@ -218,12 +227,12 @@ def _clinical(
     chosen = roi_names(labels, own)
     if "rtstruct" in formats:
         rois = drawn_rois(placed, given.source, labels, chosen)
-        write_rtstruct(folder / "rtstruct.dcm", given.source, rois, "AUTO")
+        write_rtstruct(folder / "rtstruct.dcm", given.source, rois, "AUTO", description)
     if "seg" in formats and placed.any():
         segments = [Segment(labels[value], found.category, found.code) for value, found in chosen.items()]
         masks = (mask for _, mask in structure_masks(placed, labels, chosen))
         algorithm = ("custom_networks", version("custom_networks"))
-        write_seg(folder / "seg.dcm", given.source, masks, segments, algorithm)
+        write_seg(folder / "seg.dcm", given.source, masks, segments, algorithm, description)
 
 
 def _structures(label: np.ndarray, affine: np.ndarray, labels: dict[int, str], own: str | None) -> list[dict[str, Any]]:

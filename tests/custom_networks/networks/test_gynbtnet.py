@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -100,21 +98,6 @@ def test_script_equals_eager(tmp_path: Path) -> None:
     x = torch.randn(1, 1, 20, 32, 16)
     with torch.no_grad():
         torch.testing.assert_close(scripted(x), network(x))
-
-
-def test_onnx_equals_eager(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    reference = pytest.importorskip("onnx.reference")
-    network = GynBTNet(variant="small", out_channels=2).eval()
-    x = torch.randn(1, 1, 16, 16, 16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(network, (x,), str(tmp_path / "model.onnx"), dynamo=True, verbose=False)
-    model = onnx.load(str(tmp_path / "model.onnx"))
-    onnx.checker.check_model(model)
-    (out,) = reference.ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x.numpy()})
-    with torch.no_grad():
-        np.testing.assert_allclose(out, network(x).numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_one_graph_under_torch_compile(graphs: Callable[[nn.Module, torch.Tensor], int]) -> None:

@@ -111,18 +111,6 @@ def test_script_gives_the_same_result(options):
         torch.testing.assert_close(scripted(x), network(x))
 
 
-def test_onnx_gives_the_same_result(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    from onnx.reference import ReferenceEvaluator
-
-    network = PocketNet(features=2, levels=3, channels_last=False).eval()
-    x = torch.randn(1, 1, 8, 8, 8)
-    torch.onnx.export(network, (x,), str(tmp_path / "net.onnx"), dynamo=False)
-    session = ReferenceEvaluator(onnx.load(str(tmp_path / "net.onnx")))
-    (result,) = session.run(None, {session.input_names[0]: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(result), network(x), rtol=1e-3, atol=1e-4)
-
-
 def test_channels_last_changes_nothing_but_the_layout():
     torch.manual_seed(0)
     a = PocketNet(features=4).eval()

@@ -20,6 +20,8 @@ SMALL: dict[str, Any] = {
     "strides": [2],
     "deep_supervision": 0,
 }
+# half a patch
+LEAST = [32, 32, 32]
 SHAPE = (40, 36, 12)
 
 
@@ -62,6 +64,8 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory, blob: np.ndarray) -> 
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("models", "output", "eval"))
     file = folder / "configs/inference.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | SMALL))
+    file = folder / "configs/metadata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"least_field_of_view_mm": LEAST}))
     (folder / "models").mkdir()
     torch.save(_weights(folder, 1, blob), folder / "models/model.pt")
     for fold in range(2):

@@ -26,6 +26,8 @@ def source(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("source") / "tumor_pocketnet"
     shutil.copytree(Path(__file__).parents[4] / "bundles/tumor_pocketnet", folder)
     shutil.copytree(small_bundle / "models", folder / "models", dirs_exist_ok=True)
+    # the scan of these tests is as small as the weights
+    shutil.copy(small_bundle / "configs/metadata.json", folder / "configs")
     return folder
 
 

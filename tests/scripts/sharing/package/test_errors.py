@@ -31,6 +31,7 @@ def made(source: Path, tmp_path: Path, **more: Any) -> None:
         ({"version": "new"}, "version new: it is not three numbers"),
         ({"changes": None}, "option --changes: it is missing"),
         ({"report": "nowhere"}, "give the output of `evaluate`"),
+        ({"exports": ["ts", "trt"]}, "option --exports: trt is not known; choose from ts, onnx"),
         ({"check": "x.zip"}, "option --check: it makes no release; give it alone"),
     ],
 )
@@ -116,7 +117,7 @@ def forget_changelog(folder: Path) -> None:
     ("change", "message"),
     [
         (edit_text, "docs/README.md is other than it was"),
-        (remove_file, "it has no models/model.ts"),
+        (remove_file, "models/model.ts is missing (1 differences from SHA256SUMS)"),
         (add_file, "configs/mine.json is not in SHA256SUMS"),
         (change_spacing, "says spacing [1.0, 1.0, 1.0], its weights [2.0, 2.0, 4.0]"),
         (forget_changelog, "the changelog lacks its version 0.2.0"),

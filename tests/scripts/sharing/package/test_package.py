@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, run
 
-from custom_networks import read_settings
+from custom_networks import CaseError, read_settings
 from scripts.core.files import write_nifti
 from scripts.sharing.package.package import package
 from scripts.sharing.package.sums import wrong_sums
@@ -113,6 +114,8 @@ def test_metadata_and_readme_tell_the_report(unpacked: Path) -> None:
     measured = {"dsc_organ": 0.8123, "hd95_mm_organ": 7.25, "dsc_tumor": 0.55, "hd95_mm_tumor": 12.04}
     assert meta["eval_metrics"] == measured
     assert meta["network_data_format"]["inputs"]["image"]["spatial_shape"] == [32, 32, 16]
+    assert meta["least_field_of_view_mm"] == [32, 32, 32]
+    assert "synthetic" not in meta
     assert {"pytorch-ignite", "nibabel", "scipy", "tqdm", "fire"} <= set(meta["required_packages_version"])
     readme = (unpacked / "docs/README.md").read_text()
     assert "| tumor | 4 | 1 | 0.550 ± 0.200 | not measured | 12.0 ± 3.0 (n = 3) | not measured |" in readme
@@ -133,16 +136,43 @@ def test_nothing_but_what_belongs_to_it(unpacked: Path, release: Path) -> None:
 def test_half_says_so_and_finds_the_same(source: Path, scan: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     file = str(source / "models/model.pt")
-    package(str(source), file, str(made), version="0.2.0", changes="small file", half=True)
+    package(str(source), file, str(made), version="0.2.0", changes="small file", half=True, exports=())
     folder = made / "tumor_pocketnet"
     kinds = {value.dtype for value in torch.load(folder / "models/model.pt", weights_only=True).values()}
     assert kinds >= {torch.float16, torch.uint8}
     assert torch.float32 not in kinds
     assert json.loads((folder / "models/model.json").read_text())["precision"] == "16 bit"
     readme = (folder / "docs/README.md").read_text()
+    # none was wanted, and none is missed
+    assert sorted(path.name for path in (folder / "models").iterdir()) == ["model.json", "model.pt"]
+    assert "model.ts" not in readme.split("## Overview")[0]
+    assert package(check=str(folder)) == 0
     assert "stored in 16 bits" in readme
     assert "None is claimed: no report was given" in readme
     for name, bundle in {"half": folder, "whole": source}.items():
         segment(str(scan), str(tmp_path / name), str(bundle), formats=["nifti"])
     half, whole = (np.asarray(nib.load(tmp_path / n / "scan/label.nii.gz").dataobj) for n in ("half", "whole"))
     assert (half == whole).mean() > 0.999
+
+
+def test_synthetic_weights_say_so_everywhere(source: Path, scan: Path, tmp_path: Path, capsys: Any) -> None:
+    file, made = str(source / "models/model.pt"), tmp_path / "made"
+    package(str(source), file, str(made), version="0.2.0", changes="phantoms", synthetic=True, exports=("ts", "onnx"))
+    folder = made / "tumor_pocketnet"
+    meta = json.loads((folder / "configs/metadata.json").read_text())
+    assert meta["synthetic"] is True
+    assert meta["description"].startswith("The weights were trained on synthetic images alone.")
+    assert "**The weights were trained on synthetic images alone." in (folder / "docs/README.md").read_text()
+    assert "are synthetic: `python -m scripts phantom` made them" in (folder / "docs/data_license.txt").read_text()
+    assert json.loads((folder / "models/model.json").read_text())["settings"]["synthetic"] is True
+    assert (folder / "models/model.onnx").is_file()
+    # the weights say so themselves, under the bundle in the repository too
+    for bundle, weights in ((folder, None), (source, str(folder / "models/model.pt")), (source, None)):
+        segment(str(scan), str(tmp_path / "out"), str(bundle), weights, formats=["nifti"])
+        said = json.loads((tmp_path / "out/run.json").read_text())["synthetic_weights"]
+        told = "trained on synthetic images alone" in capsys.readouterr().out
+        assert said is told is not (bundle is source and weights is None)
+    changed = (folder / "models/model.onnx").read_bytes()
+    (folder / "models/model.onnx").write_bytes(changed[: len(changed) // 2])
+    with pytest.raises(CaseError, match=r"models/model\.onnx is other than it was"):
+        package(check=str(folder))

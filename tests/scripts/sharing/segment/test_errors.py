@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
 from custom_networks.errors import CaseError
 from scripts.core.files import write_nifti
+from scripts.sharing.package.contents import least_field_of_view
 from scripts.sharing.segment.bundle import OpenBundle, unpacked
 from scripts.sharing.segment.scans import Scan, find_scans, read_scan
 from scripts.sharing.segment.segment import fold_files, segment
 
+BUNDLES = Path(__file__).resolve().parents[4] / "bundles"
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 
 
@@ -92,3 +95,27 @@ def test_options(small_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(CaseError, match="contradicts --folds"):
         segment(str(tmp_path), str(tmp_path / "o"), str(small_bundle), weights="a", folds="b")
     assert not (tmp_path / "o").exists()
+
+
+def test_a_field_of_view_below_half_a_patch(small_bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    """What the bundle's metadata state, in one sentence, and the exit status 2."""
+    noise = np.random.default_rng(0).integers(0, 500, (20, 20, 7)).astype(np.int16)
+    file = write_nifti(tmp_path / "slab.nii.gz", noise, AFFINE)
+    assert segment(str(file), str(tmp_path / "out"), str(small_bundle)) == 2
+    told = capsys.readouterr().err.strip()
+    assert told == "slab: its field of view is only 28 mm head to foot; this bundle needs 32 x 32 x 32 mm."
+
+
+@pytest.mark.parametrize("bundle", sorted(path.name for path in BUNDLES.iterdir()))
+def test_every_bundle_states_half_a_patch(bundle: str) -> None:
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / bundle / "configs/inference.json"))
+    used = {name: parser.get_parsed_content(name) for name in ("spacing", "patch_size", "orientation")}
+    meta = json.loads((BUNDLES / bundle / "configs/metadata.json").read_text())
+    assert meta["least_field_of_view_mm"] == least_field_of_view(used)
+
+
+def test_half_a_patch_follows_the_axes() -> None:
+    settings = {"orientation": "SAR", "patch_size": [10, 20, 30], "spacing": [3.0, 2.0, 1.0]}
+    assert least_field_of_view(settings) == [15, 20, 15]
+    assert least_field_of_view(settings | {"spacing": [5.0, 2.0, 1.0]}) == [15, 20, 25]

@@ -11,8 +11,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+import torch
 
+from custom_networks import read_settings, read_weights
+from custom_networks.settings import encoded
 from scripts.core.dicom.rasterise import contours_to_mask
 from scripts.core.dicom.rtstruct import read_rtstruct
 from scripts.core.dicom.seg import segment_to_mask
@@ -153,3 +157,19 @@ def test_a_release_as_zip(small_bundle: Path, nifti: Path, tmp_path: Path) -> No
     archive = shutil.make_archive(str(tmp_path / "release"), "zip", small_bundle.parent, small_bundle.name)
     assert segment(str(nifti), str(tmp_path / "out"), archive) == 0
     assert (tmp_path / "out/patient/label.nii.gz").is_file()
+
+
+def test_contours_of_synthetic_weights_are_described_as_such(
+    small_bundle: Path, mr_series: Callable[..., Any], tmp_path: Path
+) -> None:
+    mr_series()
+    weights = read_weights(small_bundle / "models/model.pt")
+    weights["settings"] = encoded(read_settings(small_bundle / "models/model.pt") | {"synthetic": True})
+    torch.save(weights, tmp_path / "synthetic.pt")
+    for name, file in {"real": None, "synthetic": str(tmp_path / "synthetic.pt")}.items():
+        assert segment(str(tmp_path / "in"), str(tmp_path / name), str(small_bundle), file) == 0
+        for kind in ("rtstruct", "seg"):
+            described = pydicom.dcmread(tmp_path / name / f"scan001/{kind}.dcm").SeriesDescription
+            assert ("SYNTHETIC" in described) == (name == "synthetic")
+            assert "not approved" in described
+            assert len(described) <= 64
