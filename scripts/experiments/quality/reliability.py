@@ -33,7 +33,7 @@ def draw(file: Path, models: Mapping[str, Model]) -> None:
         said, happened, counts = zip(*right.bins, strict=True)
         panel.plot(said, happened, color=palette[name], marker="o")
         for x, y, count in right.bins:
-            panel.annotate(f"{count}", (x, y), textcoords="offset points", xytext=(4, 5), fontsize=8)
+            panel.annotate(f"{count}", (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
         panel.set_title(
             f"{plain_text(name)}: DSC below {model.threshold:.2f}\n"
             f"AUROC {right.auroc:.2f}, calibration error {right.calibration_error:.2f}",
