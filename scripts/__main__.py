@@ -30,6 +30,14 @@ VERBS = {
         "Turn a folder of NIfTI, NRRD or MetaImage files into a datalist.",
     ),
     "import_cohort": ("scripts.data.cohorts.import_cohort", "Turn one of the public data sets into a datalist."),
+    "import_nnunet": (
+        "scripts.data.cohorts.import_nnunet",
+        "Turn a data set of nnU-Net or the Medical Decathlon into a datalist.",
+    ),
+    "export_nnunet": (
+        "scripts.data.cohorts.export_nnunet",
+        "Write a datalist in nnU-Net's raw format, folds included.",
+    ),
     "check": ("scripts.data.check.check", "Check every case of a datalist; table, CSV and contact sheet."),
     "split": ("scripts.data.split.split", "Write patient-grouped folds and a held-out set into a datalist."),
     "plan": ("scripts.data.plan.plan", "Measure a data set and write plan.json, an override for a bundle."),
@@ -45,6 +53,7 @@ VERBS = {
         "Fit, from signs that need no label, the probability that a contour is bad.",
     ),
     "crossval": ("scripts.experiments.training.crossval", "Train the folds of a bundle and predict out-of-fold."),
+    "study": ("scripts.experiments.study.study", "Run a study file: arms, folds, data sets, comparisons, tables."),
     "segment": ("scripts.sharing.segment.segment", "Segment NIfTI or DICOM scans: label map, SEG, RTSTRUCT, volumes."),
     "contours": ("scripts.sharing.contours.contours", "Write a label map as RTSTRUCT and DICOM SEG on its series."),
     "import_weights": (
@@ -84,20 +93,22 @@ GROUPS = {
         "list_rois",
         "import_nifti",
         "import_cohort",
+        "import_nnunet",
+        "export_nnunet",
         "check",
         "split",
         "plan",
         "fits",
         "preprocess",
     ),
-    "training": ("crossval", "organ_masks"),
+    "training": ("crossval", "organ_masks", "study"),
     "results": ("evaluate", "dose", "quality"),
     "sharing": ("segment", "contours", "package", "import_weights"),
     "evidence": ("stand_ins", "demo", "demonstration_weights", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),
 }
 # their options name exports, patients or regular expressions for them: what they were stays out of run.json
-PRIVATE = frozenset(["import_dicom", "import_nifti", "import_cohort", "list_rois"])
+PRIVATE = frozenset(["import_dicom", "import_nifti", "import_cohort", "import_nnunet", "list_rois"])
 # what they write is handed on as a whole
 HANDED_ON = frozenset(GROUPS["sharing"])
 

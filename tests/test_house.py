@@ -23,6 +23,8 @@ ARROWS = {
     ("experiments.evidence", "experiments.evaluate"),
     ("experiments.evidence", "experiments.training"),
     ("sharing.demonstration", "sharing.package"),
+    ("experiments.study", "experiments.evaluate"),  # a study trains and evaluates
+    ("experiments.study", "experiments.training"),
     ("sharing.segment", "sharing.contours"),
 }
 # modules that another file tests; the list only shrinks

@@ -55,6 +55,7 @@ def on_cluster(
     scheduler: str,
     failed: Callable[[T, str], R],
     timeout: float = 20,
+    resource: str = "",
 ) -> Iterator[tuple[int, R]]:
     """Map over items on a Dask cluster whose workers see the same files.
 
@@ -67,6 +68,7 @@ def on_cluster(
         scheduler: address, such as `tcp://host:8786`.
         failed: see `in_processes`.
         timeout: seconds to wait for it.
+        resource: of which each item takes one, such as `GPU`; not asked for where no worker declares it.
 
     Yields:
         Index and result, as they come.
@@ -85,8 +87,12 @@ def on_cluster(
             "start one with `dask scheduler` and workers with `dask worker ADDRESS --nthreads 1`",
         ) from error
     with client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        wanted = {resource: 1} if any(resource in worker.get("resources", {}) for worker in workers) else None
         # keys of this run only: results of an earlier run must not be taken for those of this one
-        futures: dict[Any, int] = {client.submit(function, item, pure=False): i for i, item in enumerate(items)}
+        futures: dict[Any, int] = {
+            client.submit(function, item, pure=False, resources=wanted): i for i, item in enumerate(items)
+        }
         for future in as_completed(futures, loop=client.loop):
             index = futures[future]
             try:

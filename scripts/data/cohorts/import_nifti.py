@@ -129,7 +129,7 @@ def import_nifti(
             outcomes.append(refusal)
         else:
             volumes.append(Volume(one.case, of, one.file, one.label, tuple(named), output, bool(copy)))
-    outcomes += parallel(_import, volumes, whole("--workers", workers), "cases")
+    outcomes += parallel(import_volume, volumes, whole("--workers", workers), "cases")
     outcomes.sort(key=lambda one: (not one.case, one.case))
     report = write_report(output / "import_report.csv", outcomes)
     cases = [Case.of(one.entry, output) for one in outcomes if one.outcome == IMPORTED]
@@ -282,7 +282,8 @@ def patient_of(path: str, finder: re.Pattern[str] | None) -> str:
     )
 
 
-def _import(volume: Volume) -> ImportOutcome:
+def import_volume(volume: Volume) -> ImportOutcome:
+    """Read an image and its label map, check them, and place them in the data set."""
     stem = safe_name(volume.case)
     entry = {"case": volume.case, "patient": volume.patient}
     try:

@@ -109,13 +109,19 @@ def false_discovery(p_values: pd.Series) -> pd.Series:
     return adjusted
 
 
-def compare(tables: Mapping[str, pd.DataFrame], draws: int = 9999, seed: int = 0) -> pd.DataFrame:
+def compare(
+    tables: Mapping[str, pd.DataFrame],
+    draws: int = 9999,
+    seed: int = 0,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> pd.DataFrame:
     """Compare models class by class and metric by metric, on the cases that all of them have a value for.
 
     Args:
         tables: model name -> its case table from `measure`; at least two.
         draws: of the permutation tests.
         seed: of the permutation tests.
+        pairs: of models, in the order of the rows; default every pair.
 
     Returns:
         One row per class, metric and pair: cases and patients compared, cases left out because a model has no value
@@ -124,6 +130,7 @@ def compare(tables: Mapping[str, pd.DataFrame], draws: int = 9999, seed: int = 0
         classes is a family of its own.
     """
     names = list(tables)
+    wanted = list(itertools.combinations(names, 2)) if pairs is None else pairs
     first = next(iter(tables.values()))
     rows: list[dict[str, Any]] = []
     questions = list(itertools.product(dict.fromkeys(first["class"]), COMPARED))
@@ -136,7 +143,7 @@ def compare(tables: Mapping[str, pd.DataFrame], draws: int = 9999, seed: int = 0
         patients = first[first["class"] == name].set_index("case")["patient"].reindex(complete.index).tolist()
         groups = [complete[model].to_numpy(dtype=float) for model in names]
         anova, tukey, friedman = _paper_tests(groups)
-        for a, b in itertools.combinations(range(len(names)), 2):
+        for a, b in ((names.index(one), names.index(other)) for one, other in wanted):
             difference = groups[a] - groups[b]
             rows.append(
                 {

@@ -77,6 +77,11 @@ def bundle_command(bundle: Path, configs: Sequence[str], overrides: Mapping[str,
     return words
 
 
+def shown_command(bundle: Path, words: Sequence[str]) -> str:
+    """A command as a user would type it."""
+    return f"$ cd {shlex.quote(str(bundle))}; " + shlex.join(["python", *words[1:]])
+
+
 def run_bundle(
     bundle: Path,
     configs: Sequence[str],
@@ -97,7 +102,7 @@ def run_bundle(
         CaseError: the run failed; the sentence ends with the reason it gave.
     """
     words = bundle_command(bundle, configs, overrides, processes)
-    shown = f"$ cd {shlex.quote(str(bundle))}; " + shlex.join(["python", *words[1:]])
+    shown = shown_command(bundle, words)
     print(shown, flush=True)
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[3])

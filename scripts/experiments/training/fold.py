@@ -75,6 +75,17 @@ class Fold:
         places = {"datalist": self.datalist, "dataset_dir": self.datalist.parent, "ckpt_dir": self.folder}
         return {**self.overrides, **{key: str(path) for key, path in places.items()}, "fold": self.number}
 
+    def training_run(self) -> tuple[list[str], dict[str, Any]]:
+        """Files and overrides of the training."""
+        parallel = ["configs/multi_gpu_train.json"] if self.processes > 1 else []
+        return [*self.train_configs, *parallel], {**self.options, "output_dir": str(self.folder)}
+
+    def evaluation_run(self, checkpoint: str) -> tuple[list[str], dict[str, Any]]:
+        """Files and overrides of the evaluation by a checkpoint."""
+        places = {"ckpt_path": str(self.weights(checkpoint)), "output_dir": str(self.folder / "evaluation")}
+        files = [*self.train_configs, "configs/evaluate.json", *self._evaluation(), str(ENTROPY)]
+        return files, {**self.options, **places}
+
     def inputs(self) -> Inputs:
         """What the training depends on."""
         settings = setting_inputs(self.bundle, self.train_configs, self.overrides)
@@ -99,27 +110,32 @@ class Fold:
         with locked(self.folder):
             inputs = self.inputs()
             record = self._record()
-            problem = self._problem(record, inputs, other_code)
-            if problem and not retrain:
-                raise CaseError(
-                    f"training {self.folder}", problem, "pass --retrain True to train anew, or another --output"
-                )
-            if problem:
+            if not retrain:
+                self.check_kept(other_code)
+            elif problem := self._problem(record, inputs, other_code):
                 print(f"{self.folder}: trained anew, as {problem}")
                 self._clear()
                 record = {}
             if record.get("weights"):
                 return
             write_text(self.folder / RECORD, json.dumps({"inputs": record.get("inputs", inputs)}, indent=1) + "\n")
-            parallel = ["configs/multi_gpu_train.json"] if self.processes > 1 else []
-            run_bundle(
-                self.bundle,
-                [*self.train_configs, *parallel],
-                {**self.options, "output_dir": str(self.folder)},
-                self.processes,
-                self.folder / "log.txt",
-            )
+            run_bundle(self.bundle, *self.training_run(), self.processes, self.folder / "log.txt")
             self._finish()
+
+    def check_kept(self, other_code: bool = False) -> None:
+        """Refuse a folder that holds something else than this training.
+
+        Args:
+            other_code: see `train`.
+
+        Raises:
+            CaseError: it says what differs.
+        """
+        problem = self._problem(self._record(), self.inputs(), other_code)
+        if problem:
+            raise CaseError(
+                f"training {self.folder}", problem, "pass --retrain True to train anew, or another --output"
+            )
 
     def evaluate(self, checkpoint: str = "final") -> Path:
         """Predict and score the validation cases, unless that was done with these very weights.
@@ -141,12 +157,7 @@ class Fold:
             made = [place / "predictions" / f"{image_stem(case['image'])}_pred.nii.gz" for case in self.validation]
             if record.get("evaluation") == wanted and all(file.is_file() for file in made):
                 return place / "predictions"
-            run_bundle(
-                self.bundle,
-                [*self.train_configs, "configs/evaluate.json", *self._evaluation(), str(ENTROPY)],
-                {**self.options, "ckpt_path": str(weights), "output_dir": str(place)},
-                log=self.folder / "evaluation.txt",
-            )
+            run_bundle(self.bundle, *self.evaluation_run(checkpoint), log=self.folder / "evaluation.txt")
             missing = next((file for file in made if not file.is_file()), None)
             if missing is not None:
                 raise CaseError(f"fold {self.number}", f"the run left no {missing}", "see evaluation.txt beside it")

@@ -22,6 +22,7 @@ PLACES = frozenset(
         "fold",
         "ckpt_dir",
         "output_dir",
+        "prepared_dir",
         "device",
         "num_workers",
         "tracker",

@@ -75,6 +75,32 @@ def organ_masks(
     check_output(target, source, bundle)
     # the whole datalist is checked before the subset, which might hide what is wrong with it
     prepare_folds(bundle, content, source, target, configs, overrides)
+    stage = first_stage(content, patients, count, seed)
+    with locked(target):
+        file = write_datalist(target / "stage1.json", stage)
+        folds = prepare_folds(bundle, Datalist.read(file), file, target, configs, overrides, processes)
+        for fold in folds:
+            fold.train(retrain, other_code)
+            fold.evaluate(checkpoint)
+        made = write_masks(content, stage, folds, target, checkpoint)
+    print(
+        f"organ masks of {len(made)} cases by {said(checkpoint)}: {len(stage.training)} out-of-fold, "
+        f"{len(stage.testing)} by all {len(folds)} folds, none by a network that saw its patient: {target / 'datalist.json'}"
+    )
+
+
+def first_stage(content: Datalist, patients: str | Sequence[str] | None, count: int | None, seed: int) -> Datalist:
+    """The datalist of stage 1: `training` are the cases of the patients who train it, `testing` all other training cases.
+
+    Args:
+        content: the whole datalist.
+        patients: see `organ_masks`.
+        count: see `organ_masks`.
+        seed: see `organ_masks`.
+
+    Raises:
+        CaseError: see `choose_patients`; also where a fold would be empty.
+    """
     chosen = choose_patients(content.training, patients, count, seed)
     learning = [case for case in content.training if case.patient in chosen]
     others = [replace(case, fold=None) for case in content.training if case.patient not in chosen]
@@ -84,29 +110,41 @@ def organ_masks(
         raise CaseError(
             f"fold {min(map(str, empty))}", "none of its patients would train stage 1", "choose patients of every fold"
         )
-    stage = replace(content, training=learning, testing=others)
-    with locked(target):
-        file = write_datalist(target / "stage1.json", stage)
-        folds = prepare_folds(bundle, Datalist.read(file), file, target, configs, overrides, processes)
-        for fold in folds:
-            fold.train(retrain, other_code)
-            fold.evaluate(checkpoint)
-        makers = {entry["case"]: [fold] for fold in folds for entry in fold.validation}
-        makers |= {case.name: list(folds) for case in others}
-        check_makers({case.name: case.entry() for case in content.training}, makers, checkpoint)
-        found = {entry["case"]: fold.prediction(entry) for fold in folds for entry in fold.validation}
-        if others:
-            place = predict_together(folds, file, target / "ensemble", checkpoint)
-            found |= {case.name: place / f"{image_stem(case.image)}_pred.nii.gz" for case in others}
-        kept = {name: target / "masks" / f"{safe_name(name)}_organ.nii.gz" for name in found}
-        (target / "masks").mkdir(exist_ok=True)
-        for name, path in found.items():
-            shutil.copyfile(path, kept[name])
-        write_datalist(target / "datalist.json", with_files(content, kept, ("organ",)))
-    print(
-        f"organ masks of {len(kept)} cases by {said(checkpoint)}: {len(learning)} out-of-fold, {len(others)} by all "
-        f"{len(folds)} folds, none by a network that saw its patient: {target / 'datalist.json'}"
-    )
+    return replace(content, training=learning, testing=others)
+
+
+def write_masks(
+    content: Datalist, stage: Datalist, folds: Sequence[Fold], target: Path, checkpoint: str
+) -> dict[str, Path]:
+    """Write the mask of every training case, and the datalist that stage 2 trains on.
+
+    Args:
+        content: the whole datalist.
+        stage: from `first_stage`, written to `target / "stage1.json"`.
+        folds: of stage 1, trained and evaluated.
+        target: folder to write to.
+        checkpoint: that predicts.
+
+    Returns:
+        Case to its mask.
+
+    Raises:
+        CaseError: a mask would have seen its own truth, or a run failed.
+    """
+    others = stage.testing
+    makers = {entry["case"]: [fold] for fold in folds for entry in fold.validation}
+    makers |= {case.name: list(folds) for case in others}
+    check_makers({case.name: case.entry() for case in content.training}, makers, checkpoint)
+    found = {entry["case"]: fold.prediction(entry) for fold in folds for entry in fold.validation}
+    if others:
+        place = predict_together(folds, target / "stage1.json", target / "ensemble", checkpoint)
+        found |= {case.name: place / f"{image_stem(case.image)}_pred.nii.gz" for case in others}
+    kept = {name: target / "masks" / f"{safe_name(name)}_organ.nii.gz" for name in found}
+    (target / "masks").mkdir(exist_ok=True)
+    for name, path in found.items():
+        shutil.copyfile(path, kept[name])
+    write_datalist(target / "datalist.json", with_files(content, kept, ("organ",)))
+    return kept
 
 
 def choose_patients(
@@ -164,25 +202,23 @@ def predict_together(folds: Sequence[Fold], datalist: Path, place: Path, checkpo
     Raises:
         CaseError: the run failed.
     """
+    for path in place.glob("*.nii.gz"):
+        path.unlink()
+    run_bundle(folds[0].bundle, *ensemble_run(folds, datalist, place, checkpoint), log=place / "log.txt")
+    return place
+
+
+def ensemble_run(
+    folds: Sequence[Fold], datalist: Path, place: Path, checkpoint: str
+) -> tuple[list[str], dict[str, Any]]:
+    """Files and overrides of `predict_together`."""
     bundle, first = folds[0].bundle, folds[0]
     inference = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
     shared = {key: value for key, value in first.overrides.items() if key.split("#")[0] in inference}
+    places = {"dataset_dir": str(datalist), "output_dir": str(place)}
     weights = [str(fold.weights(checkpoint)) for fold in folds]
-    for path in place.glob("*.nii.gz"):
-        path.unlink()
-    run_bundle(
-        bundle,
-        ["configs/inference.json", *inference_configs(first.configs, bundle), "configs/ensemble.json"],
-        {
-            **shared,
-            "dataset_dir": str(datalist),
-            "output_dir": str(place),
-            "folds": len(folds),
-            "fold_weights": weights,
-        },
-        log=place / "log.txt",
-    )
-    return place
+    files = ["configs/inference.json", *inference_configs(first.configs, bundle), "configs/ensemble.json"]
+    return files, {**shared, **places, "folds": len(folds), "fold_weights": weights}
 
 
 def inference_configs(configs: Sequence[str], bundle: Path) -> list[str]:
