@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from scripts.core.classes import Classes, target_class
 from scripts.core.datalist import safe_name
 from scripts.core.files import write_text
 from scripts.core.manifest import versions
 from scripts.core.tables import write_csv
 from scripts.experiments.evaluate import aggregate, significance
-from scripts.experiments.evaluate.classes import Classes, target_class
 from scripts.experiments.study import layouts
 from scripts.experiments.study.definition import OUT_OF_FOLD, Study
 from scripts.experiments.study.sets import name_of_set

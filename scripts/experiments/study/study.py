@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from custom_networks import CaseError
+from scripts.core.classes import Classes, read_classes
 from scripts.core.datalist import Case, Datalist, safe_name
 from scripts.core.files import write_text
 from scripts.experiments.evaluate.aggregate import CLASS_MEAN
-from scripts.experiments.evaluate.classes import Classes, read_classes
 from scripts.experiments.study.definition import OUT_OF_FOLD, Study, read_study
 from scripts.experiments.study.estimate import show_plan
 from scripts.experiments.study.results import Results, write_results
