@@ -17,6 +17,7 @@ from scripts.core.manifest import Inputs, bind, file_digest, inputs
 from scripts.experiments.study.definition import Arm, Study
 from scripts.experiments.training.crossval import collect, config_file, is_organ_stage, prepare_folds
 from scripts.experiments.training.fold import CHECKPOINTS, Fold, check_unseen
+from scripts.experiments.training.inputs import name_weights
 from scripts.experiments.training.organ_masks import first_stage, write_masks
 
 
@@ -67,12 +68,19 @@ def plan_arm(study: Study, arm: Arm, output: Path, ready: bool = True) -> Planne
     content = Datalist.read(source if ready else arm.datalist)
     own_file = json.loads((arm.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
     overrides = dict(arm.overrides)
+    starts = (
+        ("organ_weights", arm.organ_from, CHECKPOINTS[study.checkpoint]),
+        ("pretrained", arm.pretrained_from, "final.pt"),
+    )
+    # each fold's own file takes its place below
+    overrides |= {"pretrained": "none"} if arm.pretrained_from else {}
     if "prepared_dir" in own_file:
         overrides.setdefault("prepared_dir", str(output / "prepared" / safe_name(source.parent.name)))
     if arm.fold is not None:
         files = [config_file(arm.bundle, name) for name in arm.configs]
         sides = fold_split([case.entry() for case in content.training], arm.fold)
-        folds = [Fold(arm.bundle, files, overrides, source, arm.fold, *sides, place)]
+        named = name_weights(arm.bundle, ["configs/train.json", *files], overrides)
+        folds = [Fold(arm.bundle, files, named, source, arm.fold, *sides, place)]
         folds[0].check()
     else:
         if arm.stage and (arm.patients or arm.count):
@@ -81,10 +89,7 @@ def plan_arm(study: Study, arm: Arm, output: Path, ready: bool = True) -> Planne
         folds = prepare_folds(str(arm.bundle), content, source, place, arm.configs, overrides)
         # what an arm starts from must have been made for all of its training cases
         folds = folds if arm.stage or study.folds is None else _chosen(folds, study.folds)
-    for key, name, weights in (
-        ("organ_weights", arm.organ_from, CHECKPOINTS[study.checkpoint]),
-        ("pretrained", arm.pretrained_from, "final.pt"),
-    ):
+    for key, name, weights in starts:
         if name:
             stage = study.stages[name]
             start = place_of(stage, output)

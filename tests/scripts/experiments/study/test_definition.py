@@ -63,3 +63,10 @@ def test_a_trial_run_adds_small_values_last(file: Path) -> None:
 def test_what_others_start_from_comes_first(file: Path) -> None:
     levels = [[arm.name for arm in level] for level in read_study(str(file)).levels()]
     assert levels == [["pre", "b", "c"], ["fine"], ["a"]]
+
+
+@pytest.mark.parametrize("name", ["pocketnet_paper", "gynbtnet_paper"])
+def test_the_papers_are_studies(name: str) -> None:
+    study = read_study(str(SCHEMA.parents[1] / "studies" / f"{name}.json"), "/data", small=True)
+    assert len(study.levels()) == (2 if name == "pocketnet_paper" else 3)
+    assert all((arm.bundle / "configs" / one).is_file() for arm in study.arms.values() for one in arm.configs)
