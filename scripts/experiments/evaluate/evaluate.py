@@ -20,6 +20,7 @@ from scripts.core.page.viewer import MOST
 from scripts.core.predictions import find_prediction
 from scripts.core.tables import text_table, write_csv
 from scripts.experiments.evaluate import aggregate, significance
+from scripts.experiments.evaluate.curves import read_history, training_folders, weights_of
 from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.page import Content, write_report
 from scripts.experiments.evaluate.pictures import choose_cases, viewed, write_pictures
@@ -41,6 +42,7 @@ def evaluate(
     strata: Sequence[float] | None = None,
     yardstick: str | None = None,
     quality: str | None = None,
+    training: Sequence[str] | None = None,
     draws: int = 9999,
     seed: int = 0,
     workers: int = 2,
@@ -68,6 +70,8 @@ def evaluate(
             default the thirds of this data set.
         yardstick: JSON of how far experts differ, in place of the shipped one.
         quality: quality.json of `python -m scripts quality`: also the order in which it says to look at cases.
+        training: folders of the trainings behind the predictions, or outputs of crossval, separated by commas, for the learning
+            curves; default the folds beside crossval's out-of-fold predictions.
         draws: random permutations of the tests.
         seed: of the tests.
         workers: cases measured at a time.
@@ -89,6 +93,7 @@ def evaluate(
     if not 0 <= viewer <= MOST:
         raise CaseError("--viewer", f"{viewer} is no number of cases from 0 to {MOST}", f"write --viewer {MOST}")
     folders, target = _models(predictions, compare), Path(str(output))
+    trainings = training_folders(next(iter(folders.values())), training)
     missing = _check_folders(cases, folders, target)
     fitted = None if quality is None else check_quality(quality, Path(predictions))
     # MONAI warns of an argument that MONAI itself passes
@@ -119,13 +124,15 @@ def evaluate(
     print(f"\n{text_table(lines, left=2)}\n\n{textwrap.fill(' '.join(said), 110)}")
     page = Content(
         content.name or Path(datalist).resolve().parent.name,
-        _about(content, section, folders, wanted, tolerance),
+        _about(content, section, folders, wanted, tolerance) | weights_of(trainings),
         whole[name],
         summary,
         target_class(wanted),
         ranking_class(wanted, aggregate.CLASS_MEAN),
         yardstick=column,
         experts=notes,
+        tables=whole,
+        trainings={text: read_history(folder) for text, folder in trainings.items()},
     )
     by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, strata))
     if len(by_size):

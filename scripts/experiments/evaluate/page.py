@@ -13,7 +13,8 @@ import pandas as pd
 
 from scripts.core.page.page import Figure, Section, embedded, write_page
 from scripts.core.page.viewer import ViewedCase, viewer
-from scripts.experiments.evaluate import aggregate, significance
+from scripts.experiments.evaluate import aggregate, figures, significance
+from scripts.experiments.evaluate.curves import History
 
 SECTIONS = Path(__file__).with_name("sections")
 # what is written in red
@@ -39,6 +40,8 @@ class Content:
         comparison: the comparison of models, empty where there is one model.
         problems: what could not be measured or drawn, and what counted as missed.
         pictures: caption and PNG of each overlay.
+        tables: model name -> case table with means over classes, for the charts; the first is `table`.
+        trainings: name -> metrics by epoch, for the learning curves.
         viewed: cases of the interactive viewer.
         too_large: captions of cases that it cannot hold.
         labels: label value -> name, for the viewer.
@@ -57,6 +60,8 @@ class Content:
     comparison: Sequence[Mapping[str, str]] = ()
     problems: Sequence[str] = ()
     pictures: Sequence[tuple[str, Path]] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    trainings: Mapping[str, History] = field(default_factory=dict)
     viewed: Sequence[ViewedCase] = ()
     too_large: Sequence[str] = ()
     labels: Mapping[int, str] = field(default_factory=dict)
@@ -72,13 +77,13 @@ def write_report(file: Path, content: Content) -> Path:
         f"{datetime.date.today().isoformat()}. Distances in mm, on the grid that the label was drawn on. "
         "For research; not a medical device."
     )
-    return write_page(file, content.title, lead, list(_sections(content)), _figures(content), "Evaluation")
+    return write_page(file, content.title, lead, list(_sections(content)), _head(content), "Evaluation")
 
 
 def _sections(content: Content) -> list[Section]:
     single = content.table[content.table["class"] != aggregate.CLASS_MEAN]
     lines = aggregate.cells(content.summary, content.yardstick)
-    result = {
+    result: dict[str, Any] = {
         "rows": overview(content.summary, content.yardstick),
         "lines": lines,
         "notes": [
@@ -108,13 +113,34 @@ def _sections(content: Content) -> list[Section]:
         "note_of_tests": significance.NOTE,
         "tests": dict(significance.TESTS.values()),
     }
+    shown = figures.classes_shown(content.table, content.target)
+    spread = {
+        "list": figures.distributions(
+            content.tables or {content.title: content.table}, [row["class"] for row in result["rows"]]
+        ),
+        "said": "Every point is a case. Box: quartiles and median; whiskers: the last case within 1.5 times the interquartile "
+        "range; cross: mean. A miss has no HD95.",
+    }
+    agreement = {
+        "list": [*figures.sizes(content.table, shown), *figures.volume_agreement(content.table, shown)],
+        "said": "Lines in the charts of volumes: mean difference and, dashed, mean ± 1.96 SD (Bland and Altman 1986)."
+        + (
+            f" The target and the classes of the lowest DSC, {len(shown)} of {single['class'].nunique()}."
+            if single["class"].nunique() > len(shown)
+            else ""
+        ),
+    }
+    learned = {"list": figures.learning_curves(content.trainings), "said": ""}
     found: list[tuple[str, str, dict[str, Any], object]] = [
         ("Not in the figures, or incomplete", "problems.html", {"problems": content.problems}, content.problems),
         ("Result", "result.html", result, True),
+        ("Distributions", "charts.html", spread, True),
         (f"By true volume of {content.target}", "strata.html", strata, len(content.strata)),
         ("Models compared", "comparison.html", compared, content.comparison),
         ("Cases, worst first", "cases.html", cases, True),
         ("Overlays", "pictures.html", {"pictures": pictures}, pictures),
+        ("Size and volume", "charts.html", agreement, agreement["list"]),
+        ("Learning curves", "charts.html", learned, learned["list"]),
         ("Data, models, definitions", "about.html", {"about": content.about}, content.about),
     ]
     sections = [
@@ -127,18 +153,18 @@ def _sections(content: Content) -> list[Section]:
     return [*sections[:place], *([looked] if looked else []), *content.more, *sections[place:]]
 
 
-def _figures(content: Content) -> list[Figure]:
+def _head(content: Content) -> list[Figure]:
     """Mean DSC of the target, the mean over classes, and the first other classes."""
     dsc = content.summary[content.summary["metric"] == "dsc"].set_index("class")
     names = dict.fromkeys([content.target, aggregate.CLASS_MEAN, *dsc.index])
-    figures = []
+    found = []
     for name in [name for name in names if name in dsc.index and dsc.loc[name, "n"] > 0][:4]:
         row: Any = dsc.loc[name]
         detail = "" if math.isnan(row["ci_low"]) else f"95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f}"
         if row["missed"]:
             detail = f"{row['missed']} missed; {detail}".rstrip("; ")
-        figures.append(Figure(f"DSC, {name}", f"{row['mean']:.3f}", detail, bool(row["missed"])))
-    return figures
+        found.append(Figure(f"DSC, {name}", f"{row['mean']:.3f}", detail, bool(row["missed"])))
+    return found
 
 
 def overview(summary: pd.DataFrame, yardstick: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:

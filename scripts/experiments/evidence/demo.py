@@ -78,7 +78,9 @@ def demo(output: str = "demo", cases: int = 64, test: int = 6, seed: int = 0, ep
         },
         log=predictions / "log.txt",
     )
-    status = evaluate(str(data / "datalist.json"), str(predictions), str(folder / "evaluation"))
+    status = evaluate(
+        str(data / "datalist.json"), str(predictions), str(folder / "evaluation"), training=[str(organ), str(tumor)]
+    )
     print(
         f"\nDone in {time.monotonic() - start:.0f} s. Synthetic images, small networks: not a measure of clinical quality."
     )
