@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint format clean
+.PHONY: demo test clients lint format clean
 demo: $(VENV)/installed
 	$(RUN) -m scripts demo
 
@@ -12,6 +12,22 @@ test: $(VENV)/installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+
+# releases in MONAI Label and MONAI Deploy, each in an environment of its own: docs/clients.md; takes minutes
+clients: $(VENV)/installed-dev .venv-label/installed .venv-deploy/installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m client tests/clients
+
+.venv-label/installed: tests/clients/requirements-label.txt
+	test -x .venv-label/bin/python || $(PYTHON) -m venv .venv-label
+	.venv-label/bin/python -m pip install -r $<
+	touch $@
+
+# the application is code of this repository; MONAI Label runs on what a release holds
+.venv-deploy/installed: tests/clients/requirements-deploy.txt pyproject.toml
+	test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install -r $<
+	.venv-deploy/bin/python -m pip install --no-deps -e .
+	touch $@
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

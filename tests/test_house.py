@@ -25,10 +25,13 @@ ARROWS = {
     ("sharing.demonstration", "sharing.package"),
     ("experiments.study", "experiments.evaluate"),  # a study trains and evaluates
     ("experiments.study", "experiments.training"),
+    ("sharing.deploy", "sharing.contours"),
+    ("sharing.deploy", "sharing.segment"),
     ("sharing.segment", "sharing.contours"),
 }
 # modules that another file tests; the list only shrinks
 TESTED_ELSEWHERE = {
+    "scripts.sharing.deploy.app": "tests/clients/test_deploy.py runs it in MONAI Deploy's own environment",
     **dict.fromkeys(
         (f"scripts.sharing.package.{name}" for name in ("contents", "verify")),
         "test_package.py and its neighbours run the verb over them",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from scripts.sharing.contours.names import RoiName, roi_names, structure_masks
 from scripts.sharing.contours.place import on_series
 
 FORMATS = ("rtstruct", "seg")
+# SeriesDescription has at most 64 characters
+DESCRIPTION = "automatic, not approved"
+SYNTHETIC = "automatic, not approved; weights trained on SYNTHETIC images"
 
 
 def contours(
@@ -68,17 +71,50 @@ def contours(
             label_map, f"it holds {sorted(present - set(classes))}, which have no name", "give the bundle it came from"
         )
     placed = on_series(label_map, array.astype(np.int32), affine, source)
-    target = Path(output)
-    found = roi_names(classes, names)
-    if "rtstruct" in wanted:
-        rois = drawn_rois(placed, source, classes, found, smoothing_mm, least_area_mm2)
-        print(write_rtstruct(target / "rtstruct.dcm", source, rois, "AUTO"))
-    if "seg" in wanted:
-        segments = [Segment(classes[value], name.category, name.code) for value, name in found.items()]
-        masks = structure_masks(placed, classes, found)
-        algorithm = ("custom_networks", version("custom_networks"))
-        print(write_seg(target / "seg.dcm", source, (mask for _, mask in masks), segments, algorithm))
+    if "seg" in wanted and not placed.any():
+        raise CaseError(label_map, "none of the structures was found", "pass --formats rtstruct, which may be empty")
+    for written in write_contours(output, placed, source, classes, wanted, names, smoothing_mm, least_area_mm2):
+        print(written)
     return 0
+
+
+def write_contours(
+    folder: str | Path,
+    placed: np.ndarray,
+    source: SourceSeries,
+    classes: Mapping[int, str],
+    formats: Collection[str] = FORMATS,
+    own: str | None = None,
+    smoothing_mm: float = 0.0,
+    least_area_mm2: float = 0.0,
+    description: str = DESCRIPTION,
+) -> list[Path]:
+    """Write rtstruct.dcm, and seg.dcm where anything was found: a SEG without a voxel is not valid.
+
+    Args:
+        folder: for the files.
+        placed: whole numbers (columns, rows, slices) on the series' grid.
+        source: the series.
+        classes: label value to name.
+        formats: rtstruct, seg.
+        own: JSON of a site's own ROI names.
+        smoothing_mm: see `contours`.
+        least_area_mm2: see `contours`.
+        description: SeriesDescription.
+
+    Returns:
+        What was written.
+    """
+    found, written, target = roi_names(classes, own), [], Path(folder)
+    if "rtstruct" in formats:
+        rois = drawn_rois(placed, source, classes, found, smoothing_mm, least_area_mm2)
+        written.append(write_rtstruct(target / "rtstruct.dcm", source, rois, "AUTO", description))
+    if "seg" in formats and placed.any():
+        segments = [Segment(classes[value], name.category, name.code) for value, name in found.items()]
+        masks = (mask for _, mask in structure_masks(placed, classes, found))
+        algorithm = ("custom_networks", version("custom_networks"))
+        written.append(write_seg(target / "seg.dcm", source, masks, segments, algorithm, description))
+    return written
 
 
 def label_names(bundle: str | None, labels: str | None) -> dict[int, str]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from tqdm import tqdm
 
 from custom_networks.errors import CaseError
 from scripts.core.classes import Classes
-from scripts.core.dicom.write_rtstruct import write_rtstruct
-from scripts.core.dicom.write_seg import Segment, write_seg
 from scripts.core.manifest import record
 from scripts.core.reading import read
 from scripts.core.tables import text_table, write_csv
 from scripts.experiments.quality.file import NAME
 from scripts.experiments.quality.signs import agreements
-from scripts.sharing.contours.contours import drawn_rois
+from scripts.sharing.contours.contours import DESCRIPTION, SYNTHETIC, write_contours
 from scripts.sharing.contours.names import roi_names, structure_masks, structure_values
 from scripts.sharing.contours.place import on_series
 from scripts.sharing.segment.bundle import OpenBundle, unpacked
@@ -34,9 +31,6 @@ from scripts.sharing.segment.scans import ReadScan, Scan, find_scans, read_scan
 
 FORMATS = ("nifti", "seg", "rtstruct")
 NOTE = "automatic, not approved; research only"
-# SeriesDescription has at most 64 characters
-DESCRIPTION = "automatic, not approved"
-SYNTHETIC = "automatic, not approved; weights trained on SYNTHETIC images"
 
 
 def segment(
@@ -195,8 +189,9 @@ def _segment(
     if "nifti" in formats:
         shutil.copyfile(written, folder / "label.nii.gz")
     if given.source is not None:
+        placed = on_series(scan.name, label, affine, given.source)
         description = SYNTHETIC if opened.synthetic else DESCRIPTION
-        _clinical(scan.name, given, label, affine, labels, formats, names, folder, description)
+        write_contours(folder, placed, given.source, labels, formats, names, description=description)
     preview(folder / "preview.png", given.array, label, affine, labels, opened.modality)
     written.unlink()
     return {
@@ -208,31 +203,6 @@ def _segment(
         "signs": found,
         "warnings": [*given.notes, *_warnings(label, labels)],
     }
-
-
-def _clinical(
-    name: str,
-    given: ReadScan,
-    label: np.ndarray,
-    affine: np.ndarray,
-    labels: dict[int, str],
-    formats: list[str],
-    own: str | None,
-    folder: Path,
-    description: str,
-) -> None:
-    """RTSTRUCT and SEG on the scan's own series."""
-    assert given.source is not None
-    placed = on_series(name, label, affine, given.source)
-    chosen = roi_names(labels, own)
-    if "rtstruct" in formats:
-        rois = drawn_rois(placed, given.source, labels, chosen)
-        write_rtstruct(folder / "rtstruct.dcm", given.source, rois, "AUTO", description)
-    if "seg" in formats and placed.any():
-        segments = [Segment(labels[value], found.category, found.code) for value, found in chosen.items()]
-        masks = (mask for _, mask in structure_masks(placed, labels, chosen))
-        algorithm = ("custom_networks", version("custom_networks"))
-        write_seg(folder / "seg.dcm", given.source, masks, segments, algorithm, description)
 
 
 def _structures(label: np.ndarray, affine: np.ndarray, labels: dict[int, str], own: str | None) -> list[dict[str, Any]]:
