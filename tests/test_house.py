@@ -19,6 +19,7 @@ FLOORS = ("custom_networks", "scripts.core", "scripts.data", "scripts.experiment
 # rooms of one floor that may import another
 ARROWS = {
     ("data.cohorts", "data.dicom"),  # public sets that are published as DICOM, and one outcome of every import
+    ("experiments.evaluate", "experiments.dose"),  # evaluate --dose
     ("experiments.evaluate", "experiments.quality"),  # evaluate --quality: the order in which to look at cases
     ("experiments.evidence", "experiments.evaluate"),
     ("experiments.evidence", "experiments.training"),

@@ -19,6 +19,7 @@ from scripts.core.page.page import Section
 from scripts.core.page.viewer import MOST
 from scripts.core.predictions import find_prediction
 from scripts.core.tables import text_table, write_csv
+from scripts.experiments.dose.section import dose_section
 from scripts.experiments.evaluate import aggregate, significance
 from scripts.experiments.evaluate.curves import read_history, training_folders, weights_of
 from scripts.experiments.evaluate.measure import measure
@@ -43,6 +44,7 @@ def evaluate(
     yardstick: str | None = None,
     quality: str | None = None,
     training: Sequence[str] | None = None,
+    dose: bool = False,
     draws: int = 9999,
     seed: int = 0,
     workers: int = 2,
@@ -72,6 +74,7 @@ def evaluate(
         quality: quality.json of `python -m scripts quality`: also the order in which it says to look at cases.
         training: folders of the trainings behind the predictions, or outputs of crossval, separated by commas, for the learning
             curves; default the folds beside crossval's out-of-fold predictions.
+        dose: also what the predictions change in the dose of cases that have one, as `python -m scripts dose` tells it.
         draws: random permutations of the tests.
         seed: of the tests.
         workers: cases measured at a time.
@@ -148,7 +151,11 @@ def evaluate(
             for heading, text in significance.TESTS.values()
         )
         print(f"\n{text_table(page.comparison, left=4)}\n\n{textwrap.fill(significance.NOTE, 110)}\n{ignored}")
-    page.more, looked = _look_first(fitted, content, section, cases, folders[name], target, workers)
+    parts = [
+        _look_first(fitted, content, section, cases, folders[name], target, workers),
+        dose_section(content, cases, classes, predictions, target, workers) if dose else ([], []),
+    ]
+    page.more, looked = [one for more, _ in parts for one in more], [error for _, errors in parts for error in errors]
     chosen = choose_cases(page.table, page.ranked, pictures)
     page.pictures, failed = write_pictures(
         tables, cases, folders[name], wanted, modality, target / "pictures", chosen, page.ranked
@@ -156,7 +163,6 @@ def evaluate(
     page.viewed, page.too_large, unread = viewed(
         cases, folders[name], wanted, modality, page.table, page.ranked, viewer
     )
-    page.labels = content.labels
     # a label or an image that cannot be read is the same problem of every model and every picture
     page.problems = list(
         dict.fromkeys([*problems, *map(str, looked), *(f"not drawn: {error}" for error in [*failed, *unread])])
