@@ -174,8 +174,12 @@ def make_ct_case(
     visit: int = 0,
     protocol: Protocol | None = None,
     tumor_mm: tuple[float, float] = TUMOR_MM,
+    applicator: bool = True,
+    metal_artefacts: bool = True,
 ) -> PhantomCase:
     """One planning CT of one patient at one fraction; the same arguments give the same case, bit for bit.
+
+    Anatomy, label and noise are the same with and without applicator, with and without metal artefacts.
 
     Args:
         seed: of the cohort.
@@ -183,6 +187,8 @@ def make_ct_case(
         visit: fraction, from 0.
         protocol: what is not to be drawn from clinical ranges; `plane` is ignored.
         tumor_mm: range of the longest tumour diameter before treatment.
+        applicator: whether an applicator with its packing is in place.
+        metal_artefacts: whether its metal throws streaks.
     """
     anatomy = sample_anatomy(seed, patient, VISITS_BEFORE + visit, tumor_mm)
     rng = np.random.default_rng([seed, patient, 31, visit])
@@ -209,10 +215,14 @@ def make_ct_case(
     skin = paint_body(anatomy, grid, width, canvas)
     found = paint_viscera(anatomy, grid, width, canvas, grain)
     _contrast(rng, anatomy, grid, canvas, found, width)
-    applicator = insert(rng, anatomy)
-    metal = paint_applicator(applicator, grid, width, canvas)
+    # drawn in any case, so that what is drawn after it does not depend on it
+    inserted = insert(rng, anatomy)
+    metal = np.zeros(coarse, dtype=np.float32)
+    if applicator:
+        metal = paint_applicator(inserted, grid, width, canvas)
     _couch(lattice, canvas.signal, skin)
-    canvas.signal += streaks(rng, metal, float(np.linalg.norm(lattice[:3, 0])), float(rng.uniform(45, 120)))
+    strength = float(rng.uniform(45, 120)) * metal_artefacts
+    canvas.signal += streaks(rng, metal, float(np.linalg.norm(lattice[:3, 0])), strength)
 
     hounsfield = stretch(canvas.signal, shape)
     # noise is made where the detector measures, then reconstructed to the matrix
@@ -225,5 +235,5 @@ def make_ct_case(
         "tumor_site": anatomy.tumor.site,
         "tumor_mm": round(float(2 * anatomy.tumor.semi.max() * anatomy.scale), 1),
     }
-    dwell = implant(applicator, anatomy, to_scanner)
+    dwell = implant(inserted, anatomy, to_scanner) if applicator else None
     return PhantomCase(image, ct_label(found, coarse, shape), affine, info, dwell)

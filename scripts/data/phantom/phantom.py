@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,13 @@ MODALITIES = {"mr": (make_mr_case, MR_LABELS), "ct": (make_ct_case, CT_LABELS)}
 
 @dataclass(frozen=True)
 class Visit:
-    """One image of a cohort: which patient, which of her time points, and on which side of the split."""
+    """One image of a cohort: which patient, which of her time points, on which side of the split, with what in place."""
 
     patient: int
     visit: int
     testing: bool
     fold: int = 0
+    inserted: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def case(self) -> str:
@@ -78,6 +79,30 @@ def cohort(cases: int, seed: int, time_points: int = 3, test: int = 0, folds: in
     return [Visit(v.patient, v.visit, v.testing, fold.get(v.patient, 0)) for v in visits]
 
 
+def with_applicators(visits: Sequence[Visit], seed: int, applicator: float, metal_artefacts: float) -> list[Visit]:
+    """Share applicators out among the images of a CT cohort, and metal artefacts among those with one.
+
+    Of the training and of the held-out images each, the nearest whole number to the share. One order of the images serves
+    every share: who has an applicator at 0.1 has one at 0.3.
+
+    Args:
+        visits: of the cohort.
+        seed: of the cohort.
+        applicator: share of images with an applicator, from 0 to 1.
+        metal_artefacts: share with metal artefacts of those, from 0 to 1.
+    """
+    rng = np.random.default_rng([seed, 2])
+    found: dict[str, Visit] = {}
+    for testing in (False, True):
+        side = [visit for visit in visits if visit.testing == testing]
+        order = [side[i] for i in rng.permutation(len(side))]
+        count = round(applicator * len(side))
+        streaked = round(metal_artefacts * count)
+        for i, visit in enumerate(order):
+            found[visit.case] = replace(visit, inserted={"applicator": i < count, "metal_artefacts": i < streaked})
+    return [found[visit.case] for visit in visits]
+
+
 @dataclass(frozen=True)
 class Writing:
     """What is written of every case.
@@ -101,12 +126,12 @@ class Writing:
     radial: str = ""
 
 
-def write_case(visit: Visit, make: Callable[[int, int], PhantomCase], writing: Writing) -> dict[str, Any]:
+def write_case(visit: Visit, make: Callable[[Visit], PhantomCase], writing: Writing) -> dict[str, Any]:
     """Draw and write one case; returns its datalist entry and, under `info`, what was drawn."""
     import nibabel as nib
 
-    drawn = make(visit.patient, visit.visit)
-    entry: dict[str, Any] = {"case": visit.case, "patient": visit.name}
+    drawn = make(visit)
+    entry: dict[str, Any] = {"case": visit.case, "patient": visit.name, **visit.inserted}
     volumes: list[tuple[str, np.ndarray]] = [("image", drawn.image)]
     if writing.labels:
         volumes.append(("label", drawn.label))
@@ -163,6 +188,14 @@ def _check(cases: int, test: int, time_points: int, sizes: dict[str, float | Non
         raise CaseError("phantom", f"--test is {test} of {cases} cases", "keep at least one case for training")
 
 
+def _check_shares(modality: str, shares: Mapping[str, float]) -> None:
+    for name, share in shares.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise CaseError("phantom", f"--{name} is {share!r}", "give a share of the images from 0 to 1")
+        if modality != "ct" and share != 1:
+            raise CaseError("phantom", f"--{name} is given for {modality}", "leave it out: only the CT has an applicator")
+
+
 def _check_dose(modality: str, dose: bool, radial: str) -> None:
     if dose and modality != "ct":
         raise CaseError("phantom", f"--dose is given for {modality}", "leave it out: only the CT has an applicator")
@@ -190,6 +223,8 @@ def phantom(
     dicom: bool = False,
     dose: bool = False,
     radial: str = "",
+    applicator: float = 1.0,
+    metal_artefacts: float = 1.0,
     workers: int = 0,
 ) -> None:
     """Write a synthetic cohort: images, labels, datalist.json (patient-grouped folds) and phantom.json (what was drawn).
@@ -214,6 +249,9 @@ def phantom(
         dose: write a synthetic dose for CT, in Gy, with `--dicom` as RTDOSE too: inverse square from dwell positions in
             tandem and ovoids, 7 Gy to point A.
         radial: JSON list of pairs of distance in mm and radial dose function, in place of 1.
+        applicator: share of the CT images with an applicator, of training and held-out ones each; the datalist says which,
+            `applicator` of a case. Another share leaves anatomy, labels and folds as they are.
+        metal_artefacts: share with metal artefacts of the images with an applicator; `metal_artefacts` of a case.
         workers: processes; 0 takes one per core, four at most.
     """
     if modality not in MODALITIES:
@@ -227,12 +265,15 @@ def phantom(
     draw, labels = MODALITIES[modality]
     labelled, dicom, dose = _switch("labelled", labelled), _switch("dicom", dicom), _switch("dose", dose)
     _check_dose(modality, dose, radial)
+    _check_shares(modality, {"applicator": applicator, "metal_artefacts": metal_artefacts})
     named = {int(value): text for value, text in labels.items()} if labelled else {}
     protocol = Protocol(plane, spacing, thickness, matrix, slices)
     make = partial(_make, draw, seed, protocol, _pair("tumor_mm", tumor_mm, *TUMOR_MM))
     folder, name = Path(str(output)), f"phantom {modality} seed {seed}"
     visits = cohort(cases, seed, time_points, test, folds)
-    there = _same_cohort(folder, name, {visit.case for visit in visits})
+    if modality == "ct":
+        visits = with_applicators(visits, seed, applicator, metal_artefacts)
+    there = _same_cohort(folder, name, visits)
     for kind in ("images", "labels") if labelled else ("images",):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     entries = _write_all(visits, make, Writing(folder, modality.upper(), named, seed, dicom, dose, radial), workers)
@@ -254,13 +295,16 @@ def phantom(
     )
 
 
-def _same_cohort(folder: Path, name: str, cases: set[str]) -> Datalist | None:
+def _same_cohort(folder: Path, name: str, visits: Sequence[Visit]) -> Datalist | None:
     """The datalist of an earlier run with these cases; that of anything else is not overwritten."""
     path = folder / "datalist.json"
     if not path.exists():
         return None
     there = Datalist.read(path, patients=None)
-    if not (folder / "phantom.json").exists() or there.name != name or {case.name for case in there.cases} != cases:
+    # a case of an earlier version says nothing of its applicator: it has one, with metal artefacts
+    written = {case.name: {key: case.more.get(key, True) for key in visits[0].inserted} for case in there.cases}
+    drawn = {visit.case: dict(visit.inserted) for visit in visits}
+    if not (folder / "phantom.json").exists() or there.name != name or written != drawn:
         raise CaseError(
             "phantom", f"{path} is there already and is of another data set", "pass another --output, or remove it"
         )
@@ -272,14 +316,13 @@ def _make(
     seed: int,
     protocol: Protocol,
     tumor_mm: tuple[float, float],
-    patient: int,
-    visit: int,
+    visit: Visit,
 ) -> PhantomCase:
-    return draw(seed, patient, visit, protocol, tumor_mm)
+    return draw(seed, visit.patient, visit.visit, protocol, tumor_mm, **visit.inserted)
 
 
 def _write_all(
-    visits: list[Visit], make: Callable[[int, int], PhantomCase], writing: Writing, workers: int
+    visits: list[Visit], make: Callable[[Visit], PhantomCase], writing: Writing, workers: int
 ) -> list[dict[str, Any]]:
     task = partial(write_case, make=make, writing=writing)
     processes = min(workers or min(4, os.cpu_count() or 1), len(visits) // 4)

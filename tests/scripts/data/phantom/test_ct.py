@@ -29,6 +29,24 @@ def test_same_seed_same_bits(cases: list[PhantomCase]) -> None:
     assert again.label.tobytes() == cases[1].label.tobytes()
 
 
+def test_without_applicator_or_artefacts_the_rest_is_the_same(cases: list[PhantomCase]) -> None:
+    whole = cases[1]
+    clean = make_ct_case(1, 1, 1, SMALL, metal_artefacts=False)
+    empty = make_ct_case(1, 1, 1, SMALL, applicator=False)
+    for other in (clean, empty):
+        assert other.label.tobytes() == whole.label.tobytes()
+        assert np.array_equal(other.affine, whole.affine)
+    metal = [case.image >= 3000 for case in (whole, clean, empty)]
+    assert metal[0].any()
+    assert metal[1].any()
+    assert not metal[2].any()
+    assert (whole.implant is None, empty.implant is None) == (False, True)
+    # streaks reach far from the metal, packing does not
+    near = ndimage.binary_dilation(metal[0], np.ones((3, 3, 3)), iterations=20)
+    assert np.array_equal(clean.image[~near], empty.image[~near])
+    assert np.abs(whole.image[~near].astype(int) - clean.image[~near]).mean() > 1
+
+
 def test_every_structure_is_there_in_one_piece(cases: list[PhantomCase]) -> None:
     for case in cases:
         voxel = abs(np.linalg.det(case.affine[:3, :3])) / 1000

@@ -11,7 +11,7 @@ import pytest
 
 from custom_networks import CaseError, check_cases, fold_split, read_datalist
 from scripts.__main__ import main
-from scripts.data.phantom.phantom import cohort, phantom
+from scripts.data.phantom.phantom import cohort, phantom, with_applicators
 
 SMALL = ["--matrix", "64", "--slices", "16"]
 
@@ -120,6 +120,9 @@ def test_time_points_of_one_patient_occur() -> None:
         ({"tumor_mm": 20}, "tumor_mm"),
         ({"slices": 0}, "slices"),
         ({"labelled": "perhaps"}, "labelled"),
+        ({"modality": "ct", "applicator": 1.5}, "applicator is 1.5"),
+        ({"modality": "ct", "metal_artefacts": "all"}, "metal_artefacts is 'all'"),
+        ({"modality": "mr", "applicator": 0.5}, "only the CT"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(options: dict[str, object], words: str, tmp_path: Path) -> None:
@@ -132,3 +135,38 @@ def test_bad_options_are_refused_in_one_sentence(options: dict[str, object], wor
 def test_bad_options_exit_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["phantom", "--modality", "pet", "--output", str(tmp_path)]) == 2
     assert "choose one of" in capsys.readouterr().err
+
+
+def test_shares_of_applicators_are_exact_and_nested() -> None:
+    visits = cohort(50, seed=4, test=10)
+    before: dict[bool, set[str]] = {False: set(), True: set()}
+    for share in (0.0, 0.1, 0.3, 1.0):
+        shared = with_applicators(visits, 4, share, 0.5)
+        assert [(v.case, v.fold, v.testing) for v in shared] == [(v.case, v.fold, v.testing) for v in visits]
+        for testing, total in ((False, 40), (True, 10)):
+            side = [v for v in shared if v.testing == testing]
+            those = {v.case for v in side if v.inserted["applicator"]}
+            streaked = {v.case for v in side if v.inserted["metal_artefacts"]}
+            assert len(those) == round(share * total)
+            assert len(streaked) == round(0.5 * len(those))
+            assert before[testing] | streaked <= those
+            before[testing] = those
+        assert shared == with_applicators(visits, 4, share, 0.5)
+
+
+def test_the_datalist_says_who_has_an_applicator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--cases", "4", "--seed", "2", "--time_points", "1", "--matrix", "48", "--slices", "30", "--workers", "1"]
+    command = ["phantom", "--modality", "ct", "--output", str(tmp_path), *options, "--applicator", "0.5"]
+    assert main([*command, "--metal_artefacts", "0.5"]) == 0
+    cases = json.loads((tmp_path / "datalist.json").read_text())["training"]
+    assert Counter((case["applicator"], case["metal_artefacts"]) for case in cases) == {
+        (True, True): 1,
+        (True, False): 1,
+        (False, False): 2,
+    }
+    for case in cases:
+        image = np.asarray(nib.load(tmp_path / case["image"]).dataobj)
+        assert (image.max() > 2500) == case["applicator"]
+    # what is there is not relabelled
+    assert main([*command, "--metal_artefacts", "1"]) == 2
+    assert "of another data set" in capsys.readouterr().err
