@@ -193,7 +193,9 @@ def _check_shares(modality: str, shares: Mapping[str, float]) -> None:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise CaseError("phantom", f"--{name} is {share!r}", "give a share of the images from 0 to 1")
         if modality != "ct" and share != 1:
-            raise CaseError("phantom", f"--{name} is given for {modality}", "leave it out: only the CT has an applicator")
+            raise CaseError(
+                "phantom", f"--{name} is given for {modality}", "leave it out: only the CT has an applicator"
+            )
 
 
 def _check_dose(modality: str, dose: bool, radial: str) -> None:

@@ -25,6 +25,7 @@ from scripts.experiments.evaluate.curves import read_history, training_folders, 
 from scripts.experiments.evaluate.measure import measure
 from scripts.experiments.evaluate.page import Content, write_report
 from scripts.experiments.evaluate.pictures import choose_cases, viewed, write_pictures
+from scripts.experiments.evaluate.strata import strata_of, summarise_by
 from scripts.experiments.evaluate.yardstick import experts, read_yardstick
 from scripts.experiments.quality.file import Quality
 from scripts.experiments.quality.section import apply_quality, check_quality
@@ -41,6 +42,7 @@ def evaluate(
     viewer: int = 6,
     tolerance: float = 2.0,
     strata: Sequence[float] | None = None,
+    by: Sequence[str] | None = None,
     yardstick: str | None = None,
     quality: str | None = None,
     training: Sequence[str] | None = None,
@@ -52,8 +54,8 @@ def evaluate(
 ) -> int:
     """Compare predictions with labels: DSC, NSD, HD95 and ASD in mm, volumes, pictures, tests; docs/evaluation.md.
 
-    Writes to `output`: cases.csv (one row per case and class), summary.csv, strata.csv, pictures/*.png, report.html and, with
-    --compare, statistics.csv and compare/NAME/{cases,summary}.csv. A case's prediction is CASE.nii.gz, CASE_pred.nii.gz,
+    Writes to `output`: cases.csv (one row per case and class), summary.csv, strata.csv, pictures/*.png, report.html, with --by
+    by.csv and, with --compare, statistics.csv and compare/NAME/{cases,summary}.csv. A case's prediction is CASE.nii.gz, CASE_pred.nii.gz,
     or what MONAI's SaveImaged writes (STEM/STEM_pred.nii.gz), on its label's grid. A missing prediction counts as a miss;
     a case that cannot be measured is named and counts nowhere.
 
@@ -70,6 +72,8 @@ def evaluate(
         tolerance: of NSD, the normalised surface Dice, in mm.
         strata: volumes in ml that separate small from large, such as 10,40, of the tumour, the HR-CTV or the last class;
             default the thirds of this data set.
+        by: entries of the datalist's cases, such as applicator,metal_artefacts: also a result for each combination of their
+            values that occurs.
         yardstick: JSON of how far experts differ, in place of the shipped one.
         quality: quality.json of `python -m scripts quality`: also the order in which it says to look at cases.
         training: folders of the trainings behind the predictions, or outputs of crossval, separated by commas, for the learning
@@ -93,6 +97,7 @@ def evaluate(
     column, notes = experts(read_yardstick(yardstick), wanted, modality)
     if not all(0 < bound < float("inf") for bound in strata or ()):
         raise CaseError("--strata", f"{strata!r} is no list of volumes in ml", "write --strata 10,40")
+    groups = strata_of(cases, by) if by else {}
     if not 0 <= viewer <= MOST:
         raise CaseError("--viewer", f"{viewer} is no number of cases from 0 to {MOST}", f"write --viewer {MOST}")
     folders, target = _models(predictions, compare), Path(str(output))
@@ -142,6 +147,10 @@ def evaluate(
         _write(target / "strata.csv", by_size)
         page.strata = by_size
         print(f"\n{text_table(aggregate.cells(by_size[by_size['metric'] == 'dsc']), left=3)}")
+    if groups:
+        page.by, page.keys = summarise_by(whole[name], groups), list(by or ())
+        _write(target / "by.csv", page.by)
+        print(f"\n{text_table(aggregate.cells(page.by[page.by['metric'] == 'dsc']), left=3)}")
     if len(tables) > 1:
         comparison = significance.compare(whole, draws, seed)
         _write(target / "statistics.csv", comparison)
@@ -249,10 +258,10 @@ def _check_folders(cases: Sequence[Case], folders: Mapping[str, Path], output: P
 def _remove_earlier(target: Path) -> None:
     """Remove what an earlier evaluation with other options wrote and this one may not write again."""
     for file in (
-        *(target / f"{name}.csv" for name in ("strata", "statistics", "look_first")),
+        *(target / f"{name}.csv" for name in ("strata", "by", "statistics", "look_first")),
         *target.glob("compare/*/*.csv"),
     ):
-        if file.name in {"strata.csv", "statistics.csv", "look_first.csv", "cases.csv", "summary.csv"}:
+        if file.name in {"strata.csv", "by.csv", "statistics.csv", "look_first.csv", "cases.csv", "summary.csv"}:
             file.unlink(missing_ok=True)
 
 

@@ -37,6 +37,8 @@ class Content:
         yardstick: (class, metric) -> how far experts differ.
         experts: the published figures behind it, each with its source.
         strata: the summary by size, from `aggregate.summarise_by_size`, empty where there is none.
+        by: the summary by entries of the datalist, from `strata.summarise_by`, empty where none was asked for.
+        keys: those entries.
         comparison: the comparison of models, empty where there is one model.
         problems: what could not be measured or drawn, and what counted as missed.
         pictures: caption and PNG of each overlay.
@@ -57,6 +59,8 @@ class Content:
     yardstick: Mapping[tuple[str, str], str] = field(default_factory=dict)
     experts: Sequence[str] = ()
     strata: pd.DataFrame = field(default_factory=pd.DataFrame)
+    by: pd.DataFrame = field(default_factory=pd.DataFrame)
+    keys: Sequence[str] = ()
     comparison: Sequence[Mapping[str, str]] = ()
     problems: Sequence[str] = ()
     pictures: Sequence[tuple[str, Path]] = ()
@@ -93,14 +97,7 @@ def _sections(content: Content) -> list[Section]:
         ],
         "experts": content.experts,
     }
-    strata = {
-        "rows": [
-            {"volume": str(name)} | line
-            for name, part in (content.strata.groupby("stratum", sort=False) if len(content.strata) else ())
-            for line in overview(part, {})
-        ],
-        "lines": aggregate.cells(content.strata) if len(content.strata) else [],
-    }
+    by_keys = f"By {', '.join(content.keys)}"
     cases = {
         "rows": review(content.table, content.ranked),
         "ranked": content.ranked,
@@ -135,7 +132,13 @@ def _sections(content: Content) -> list[Section]:
         ("Not in the figures, or incomplete", "problems.html", {"problems": content.problems}, content.problems),
         ("Result", "result.html", result, True),
         ("Distributions", "charts.html", spread, True),
-        (f"By true volume of {content.target}", "strata.html", strata, len(content.strata)),
+        (
+            f"By true volume of {content.target}",
+            "strata.html",
+            _strata(content.strata, "volume", "By true volume"),
+            len(content.strata),
+        ),
+        (by_keys, "strata.html", _strata(content.by, "stratum", by_keys), len(content.by)),
         ("Models compared", "comparison.html", compared, content.comparison),
         ("Cases, worst first", "cases.html", cases, True),
         ("Overlays", "pictures.html", {"pictures": pictures}, pictures),
@@ -151,6 +154,16 @@ def _sections(content: Content) -> list[Section]:
     place = next(i for i, section in enumerate(sections) if section.template.name == "cases.html") + 1
     looked = viewer("Viewer", content.viewed, content.labels, content.too_large) if content.viewed else None
     return [*sections[:place], *([looked] if looked else []), *content.more, *sections[place:]]
+
+
+def _strata(summary: pd.DataFrame, heading: str, name: str) -> dict[str, Any]:
+    """What strata.html shows of a summary with strata."""
+    parts = summary.groupby("stratum", sort=False) if len(summary) else ()
+    return {
+        "rows": [{heading: str(stratum)} | line for stratum, part in parts for line in overview(part, {})],
+        "lines": aggregate.cells(summary) if len(summary) else [],
+        "name": name,
+    }
 
 
 def _head(content: Content) -> list[Figure]:

@@ -155,7 +155,20 @@ def test_shares_of_applicators_are_exact_and_nested() -> None:
 
 
 def test_the_datalist_says_who_has_an_applicator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--cases", "4", "--seed", "2", "--time_points", "1", "--matrix", "48", "--slices", "30", "--workers", "1"]
+    options = [
+        "--cases",
+        "4",
+        "--seed",
+        "2",
+        "--time_points",
+        "1",
+        "--matrix",
+        "48",
+        "--slices",
+        "30",
+        "--workers",
+        "1",
+    ]
     command = ["phantom", "--modality", "ct", "--output", str(tmp_path), *options, "--applicator", "0.5"]
     assert main([*command, "--metal_artefacts", "0.5"]) == 0
     cases = json.loads((tmp_path / "datalist.json").read_text())["training"]
