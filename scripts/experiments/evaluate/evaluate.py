@@ -142,15 +142,7 @@ def evaluate(
         tables=whole,
         trainings={text: read_history(folder) for text, folder in trainings.items()},
     )
-    by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, strata))
-    if len(by_size):
-        _write(target / "strata.csv", by_size)
-        page.strata = by_size
-        print(f"\n{text_table(aggregate.cells(by_size[by_size['metric'] == 'dsc']), left=3)}")
-    if groups:
-        page.by, page.keys = summarise_by(whole[name], groups), list(by or ())
-        _write(target / "by.csv", page.by)
-        print(f"\n{text_table(aggregate.cells(page.by[page.by['metric'] == 'dsc']), left=3)}")
+    _stratify(page, table, strata, groups, by or (), target)
     if len(tables) > 1:
         comparison = significance.compare(whole, draws, seed)
         _write(target / "statistics.csv", comparison)
@@ -181,6 +173,26 @@ def evaluate(
         print(f"\n{problem}")
     print(f"\n{target}: cases.csv, summary.csv, pictures/, report.html")
     return int(bool(page.problems))
+
+
+def _stratify(
+    page: Content,
+    table: pd.DataFrame,
+    bounds: Sequence[float] | None,
+    groups: Mapping[str, str],
+    keys: Sequence[str],
+    target: Path,
+) -> None:
+    """Write and show the results by size of the target and by entries of the datalist, where there are any."""
+    by_size = aggregate.summarise_by_size(table, page.target, aggregate.size_bounds(table, page.target, bounds))
+    if len(by_size):
+        _write(target / "strata.csv", by_size)
+        page.strata = by_size
+        print(f"\n{text_table(aggregate.cells(by_size[by_size['metric'] == 'dsc']), left=3)}")
+    if groups:
+        page.by, page.keys = summarise_by(page.table, groups), keys
+        _write(target / "by.csv", page.by)
+        print(f"\n{text_table(aggregate.cells(page.by[page.by['metric'] == 'dsc']), left=3)}")
 
 
 def _look_first(

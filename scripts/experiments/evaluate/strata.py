@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -42,7 +42,7 @@ def _value(case: Case, key: str) -> str:
     return f"{key} {value if isinstance(value, str) else json.dumps(value)}"
 
 
-def summarise_by(table: pd.DataFrame, strata: dict[str, str]) -> pd.DataFrame:
+def summarise_by(table: pd.DataFrame, strata: Mapping[str, str]) -> pd.DataFrame:
     """Summarise a case table stratum by stratum.
 
     Args:
