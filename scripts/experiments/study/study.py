@@ -15,6 +15,7 @@ from scripts.experiments.study.definition import OUT_OF_FOLD, Study, read_study
 from scripts.experiments.study.estimate import show_plan
 from scripts.experiments.study.results import Results, write_results
 from scripts.experiments.study.sets import by_all_folds, out_of_fold, score, scored_sets
+from scripts.experiments.study.tracking import address, track
 from scripts.experiments.study.trainings import (
     PlannedArm,
     Training,
@@ -38,6 +39,7 @@ def study(
     small: bool = False,
     retrain: bool = False,
     other_code: bool = False,
+    tracking_uri: str = "",
 ) -> int:
     """Run a study file: train its arms fold by fold, predict, evaluate, compare, and write its tables; docs/studies.md.
 
@@ -59,9 +61,11 @@ def study(
         small: a trial run with each bundle's small.json, to see that everything works; its figures mean nothing.
         retrain: train anew what was made from other data, settings or code.
         other_code: keep trainings although the code or a library's version has changed since.
+        tracking_uri: MLflow that the study is written to in the end, such as http://host:5000; default mlflow.db in the
+            output; none for nowhere.
 
     Returns:
-        0; 1 if a training failed or something could not be scored, after everything else was done.
+        0; 1 if a training failed, something could not be scored or MLflow did not answer, after everything else was done.
 
     Raises:
         CaseError: the study file, a datalist or a bundle does not fit, or the output holds trainings of something else.
@@ -71,6 +75,7 @@ def study(
         raise CaseError(
             "study", f"--jobs {jobs} and --time_steps {time_steps} make no sense", "pass for example --jobs 2"
         )
+    uri = address(tracking_uri, target)
     every = [*plan.stages.values(), *plan.arms.values()]
     for datalist in {arm.datalist for arm in every} | {path for path, _ in plan.external.values()}:
         check_output(target, datalist, plan.file.parent)
@@ -93,7 +98,10 @@ def study(
     write_text(target / "study.json", plan.file.read_text(encoding="utf-8"))
     print("\n" + "\n".join([*answers, *(f"\n{problem}" for problem in results.problems)]))
     print(f"\n{target}: report.html, tables/, evaluation/")
-    return int(bool(results.problems))
+    untracked = track(results, arms, target, uri, small)
+    if untracked:
+        print(f"\n{untracked}")
+    return int(bool(results.problems or untracked))
 
 
 def _check_classes(plan: Study, classes: Classes) -> None:
