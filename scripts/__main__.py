@@ -48,6 +48,10 @@ VERBS = {
     ),
     "evaluate": ("scripts.experiments.evaluate.evaluate", "Compare predictions with labels: DSC, HD95, ASD, pictures."),
     "dose": ("scripts.experiments.dose.dose", "D90, D2cm3 and EQD2 of contours, and what an automatic one changes."),
+    "fractions": (
+        "scripts.experiments.fractions.fractions",
+        "Contours and dose of one patient over her fractions, a page per patient.",
+    ),
     "quality": (
         "scripts.experiments.quality.quality",
         "Fit, from signs that need no label, the probability that a contour is bad.",
@@ -102,7 +106,7 @@ GROUPS = {
         "preprocess",
     ),
     "training": ("crossval", "organ_masks", "study"),
-    "results": ("evaluate", "dose", "quality"),
+    "results": ("evaluate", "dose", "fractions", "quality"),
     "sharing": ("segment", "contours", "package", "import_weights"),
     "evidence": ("stand_ins", "demo", "demonstration_weights", "three_stages", "pretraining_gain"),
     "benchmark": ("benchmark",),

@@ -24,6 +24,8 @@ ARROWS = {
     ("experiments.evidence", "experiments.evaluate"),
     ("experiments.evidence", "experiments.training"),
     ("sharing.demonstration", "sharing.package"),
+    ("experiments.fractions", "experiments.dose"),  # dose of every fraction, and how EQD2 adds up
+    ("experiments.fractions", "experiments.evaluate"),  # two contours side by side in one picture
     ("experiments.study", "experiments.evaluate"),  # a study trains and evaluates
     ("experiments.study", "experiments.training"),
     ("sharing.deploy", "sharing.contours"),

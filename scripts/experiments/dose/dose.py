@@ -68,7 +68,7 @@ def dose(
         CaseError: the datalist, a file or an option cannot be used, or not one case can be measured.
     """
     content = Datalist.read(datalist, patients=patients)
-    lines, course = read_constraints(constraints), _course(external_dose, external_fractions, course_fractions)
+    lines, course = read_constraints(constraints), course_of(external_dose, external_fractions, course_fractions)
     wanted = wanted_of(content, lines, predictions, classes, measures, prescription, fractions)
     cases = with_dose(content.section(section), datalist, section)
     measured, failed = each_case(partial(measure_case, wanted=wanted), cases, "dose", workers)
@@ -88,7 +88,17 @@ def dose(
     return int(bool(problems))
 
 
-def _course(dose: float | None, fractions: int | None, course: int | None) -> Course:
+def course_of(dose: float | None, fractions: int | None, course: int | None = None) -> Course:
+    """What a patient is treated with besides the doses that are there.
+
+    Args:
+        dose: Gy of the external beam, 0 without one.
+        fractions: its number of fractions.
+        course: fractions of brachytherapy in all.
+
+    Raises:
+        CaseError: a number is negative or 0, or the external beam's fractions are missing.
+    """
     if (dose is not None and dose < 0) or any(count is not None and count < 1 for count in (fractions, course)):
         raise CaseError("external beam and course", "a number is negative or 0", "give Gy and numbers of fractions")
     if dose and fractions is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,11 @@ def load(case: Case, predictions: Path) -> DisplayedCase:
     Raises:
         CaseError: see `read_with_image`.
     """
-    image, truth, pred, affine = read_with_image(case, predictions)
+    return displayed(*read_with_image(case, predictions))
+
+
+def displayed(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, affine: np.ndarray) -> DisplayedCase:
+    """Turn a case's arrays (X, Y, Z) on one grid to LPS, without resampling; the affine is in RAS+ mm."""
     current = nib.orientations.io_orientation(affine)
     turn = nib.orientations.ornt_transform(current, nib.orientations.axcodes2ornt(("L", "P", "S")))
     voxels = [nib.orientations.apply_orientation(array, turn) for array in (image, truth, pred)]
@@ -158,6 +162,7 @@ def overlay(
     title: str,
     scores: Mapping[str, str],
     file: Path,
+    headings: Sequence[str] = ("image", "truth", "prediction"),
 ) -> None:
     """Draw image, truth and prediction side by side, in the scanner's slices and across them, where the target is largest.
 
@@ -172,6 +177,7 @@ def overlay(
         title: first line.
         scores: of each class, below it, two to a line. Of more than ten classes those largest in the slices are named.
         file: PNG to write.
+        headings: of the three panels, where truth and prediction are something else.
     """
     grey = grey_range(volume.image, modality)
     planes = (volume.plane, 0 if volume.plane != 0 else 2)
@@ -203,7 +209,7 @@ def overlay(
     )
     for row, (axis, (left, right, bottom, top)) in enumerate(zip(planes, limits, strict=True)):
         index = slices[axis]
-        for column, heading in enumerate(("image", "truth", "prediction")):
+        for column, heading in enumerate(headings):
             axes = figure.add_subplot(grid[row, column])
             _draw(axes, volume, axis, index, grey)
             for name, values in classes.items():
@@ -214,7 +220,7 @@ def overlay(
                     _outline(axes, truth, volume, axis, palette[name], fill=0, style="dashed")
             axes.set(xlim=(left, right), ylim=(top, bottom) if axis == 2 else (bottom, top))
             if row == 0:
-                axes.set_title(heading, color="white", fontsize=11, pad=4)
+                axes.set_title(plain_text(heading), color="white", fontsize=11, pad=4)
             if column == 0:
                 axes.text(
                     0.02,
@@ -233,7 +239,8 @@ def overlay(
             x, 1 - 0.30 / total, "\n".join(text[start::2]), color="#dddddd", fontsize=8, va="top", linespacing=1.6
         )
     handles: list[Any] = [Patch(facecolor=palette[n], label=plain_text(n)) for n in named]
-    handles.append(Line2D([], [], color="#dddddd", linestyle="dashed", linewidth=1, label="truth, over the prediction"))
+    over = plain_text(f"{headings[1]}, over the {headings[2]}")
+    handles.append(Line2D([], [], color="#dddddd", linestyle="dashed", linewidth=1, label=over))
     figure.legend(
         handles=handles,
         loc="lower right",
