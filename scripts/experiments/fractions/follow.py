@@ -118,7 +118,7 @@ def _draw(
 ) -> None:
     """Image, this contour, and that of the fraction before with this one dashed over it."""
     number = now.fraction.number
-    last = "no fraction before" if before is None else f"contour of fraction {before.fraction.number}"
+    last = "image, no fraction before" if before is None else f"contour of fraction {before.fraction.number}"
     overlay(
         displayed(now.image, now.labels, earlier, now.affine),
         wanted.classes,
