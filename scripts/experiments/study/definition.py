@@ -104,8 +104,9 @@ class Study:
 
     @property
     def sets(self) -> list[str]:
-        """Names of what may be scored, in the order of the tables."""
-        return [OUT_OF_FOLD, TESTING, *self.external]
+        """Names of what may be scored, in the order of the tables; arms with other training cases share no out-of-fold set."""
+        own = any(arm.datalist != self.datalist for arm in self.arms.values())
+        return [*([] if own else [OUT_OF_FOLD]), TESTING, *self.external]
 
     def levels(self) -> list[list[Arm]]:
         """Stages and arms in groups, each of which needs what the groups before it made."""
@@ -238,6 +239,7 @@ def _check_names(study: Study) -> None:
             raise _refused(study.file, f"organ_from of {arm.name!r} names a single training, not all folds")
         if arm.stage and arm.fold is not None and (arm.patients or arm.count):
             raise _refused(study.file, f"stage {arm.name!r} has a fold and patients; only one of them makes sense")
+    _check_own_datalists(study)
     both = set(study.stages) & set(study.arms)
     if both:
         raise _refused(study.file, f"{min(both)!r} is a stage and an arm", "give them different names")
@@ -254,3 +256,9 @@ def _check_names(study: Study) -> None:
             known(f"table {name!r}", set_name, study.sets)
         if table["layout"] == "two_arms" and len(table.get("arms", study.arms)) != 2:
             raise _refused(study.file, f"table {name!r} has the layout two_arms and not two arms", "name two of them")
+
+
+def _check_own_datalists(study: Study) -> None:
+    for arm in study.arms.values():
+        if arm.organ_from and arm.datalist != study.datalist:
+            raise _refused(study.file, f"{arm.name!r} has organ_from and a datalist; only one of them makes sense")

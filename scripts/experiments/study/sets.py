@@ -27,9 +27,21 @@ def scored_sets(study: Study) -> dict[str, list[Case]]:
     """The labelled cases of every set but the out-of-fold one, which depends on the folds that an arm has finished.
 
     Raises:
-        CaseError: a datalist cannot be read, a set has no labelled case, or a case of it is trained on.
+        CaseError: a datalist cannot be read, an arm's has other labels than the study's, a set has no labelled case, or a
+            case of it is trained on.
     """
     main = Datalist.read(study.datalist)
+    trained = list(main.training)
+    for arm in study.arms.values():
+        if arm.datalist != study.datalist:
+            own = Datalist.read(arm.datalist)
+            if own.labels != main.labels:
+                raise CaseError(
+                    f"arm {arm.name}",
+                    f"{arm.datalist} has other labels than {study.datalist}",
+                    "give both the same labels",
+                )
+            trained += own.training
     found = {TESTING: [case for case in main.testing if case.label]}
     for name, (file, section) in study.external.items():
         found[name] = [case for case in Datalist.read(file).section(section) if case.label]
@@ -37,13 +49,13 @@ def scored_sets(study: Study) -> dict[str, list[Case]]:
             raise CaseError(
                 f"external set {name}", f"{file} has no labelled case in '{section}'", "choose another section"
             )
-    patients = {case.patient for case in main.training}
+    patients = {case.patient for case in trained}
     known = next((case for case in found[TESTING] if case.patient in patients), None)
     if known is not None:
         raise CaseError(
             known.name, f"its patient {known.patient} is held out and trained on", "split the datalist again"
         )
-    images = {file_digest(case.image, case.name): case.name for case in main.training}
+    images = {file_digest(case.image, case.name): case.name for case in trained}
     for name in study.external:
         for case in found[name]:
             same = images.get(file_digest(case.image, case.name))

@@ -134,6 +134,7 @@ def _train(
         Each arm with the folds that have finished.
     """
     failed: set[str] = set()
+    out_of_fold_counts = OUT_OF_FOLD in plan.sets
     arms: dict[str, PlannedArm] = {}
     for level in plan.levels():
         ready = []
@@ -149,7 +150,12 @@ def _train(
             for fold in one.folds if not retrain else ():
                 fold.check_kept(other_code)
         trainings = [
-            Training(fold, plan.checkpoint if predicts(one.arm) else "", retrain, other_code)
+            Training(
+                fold,
+                plan.checkpoint if predicts(one.arm) and (one.arm.stage or out_of_fold_counts) else "",
+                retrain,
+                other_code,
+            )
             for one in ready
             for fold in one.folds
         ]
@@ -186,7 +192,7 @@ def _score(
         if not one.folds:
             continue
         whole = len(one.folds) == len(plan_arm(plan, one.arm, target).folds)
-        for in_set in [OUT_OF_FOLD, *sets]:
+        for in_set in [name for name in plan.sets if name == OUT_OF_FOLD or name in sets]:
             if in_set != OUT_OF_FOLD and not whole:
                 results.problems.append(f"{name}: {in_set} is not predicted, as folds are missing.")
                 continue

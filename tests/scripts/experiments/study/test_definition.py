@@ -65,6 +65,14 @@ def test_what_others_start_from_comes_first(file: Path) -> None:
     assert levels == [["pre", "b", "c"], ["fine"], ["a"]]
 
 
+def test_the_study_of_applicators_has_a_training_set_for_each_arm() -> None:
+    study = read_study(str(SCHEMA.parents[1] / "studies" / "applicator.json"), "/data", small=True)
+    lists = {name: arm.datalist.parent.name for name, arm in study.arms.items()}
+    assert lists == {f"{share}-percent": f"applicator_{share}" for share in (0, 10, 30, 100)}
+    assert study.sets == ["testing", "applicator", "metal_artefacts"]
+    assert all((arm.bundle / "configs" / one).is_file() for arm in study.arms.values() for one in arm.configs)
+
+
 @pytest.mark.parametrize("name", ["pocketnet_paper", "gynbtnet_paper"])
 def test_the_papers_are_studies(name: str) -> None:
     study = read_study(str(SCHEMA.parents[1] / "studies" / f"{name}.json"), "/data", small=True)

@@ -8,6 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scripts.__main__ import main
+from scripts.data.phantom.ct import LABELS
+from scripts.experiments.study.definition import SCHEMA
+
 
 def test_arms_are_trained_scored_compared_and_shown(written, bundles, capsys) -> None:
     written.content |= {
@@ -183,3 +187,45 @@ def test_a_stage_of_another_data_set_is_where_an_arm_starts(written, bundles, ma
     record = json.loads((out / "arms/with/fold0/training.json").read_text())
     assert record["inputs"]["setting"]["pretrained"]
     assert (out / "stages/fine/final.pt").is_file()
+
+
+def test_arms_with_training_sets_of_their_own_are_compared_on_what_is_held_out(
+    written, bundles, capsys, make_cohort
+) -> None:
+    make_cohort(written.folder / "other", "c", 6, 0, 3, 5)
+    written.content |= {"datalist": "data/datalist.json", "stages": {}, "classes": {"organ": [1, 2]}}
+    written.content["arms"] = {
+        "main": {"bundle": "organ_pocketnet"},
+        "own": {"bundle": "organ_pocketnet", "datalist": "other/datalist.json", "overrides": {"seed": 1}},
+    }
+    assert written.run() == 2
+    assert "primary names 'out_of_fold', which is not there" in capsys.readouterr().err
+    written.content["primary"] = {"set": "testing"}
+    assert written.run("--dry_run") == 0
+    assert str(written.folder / "other/datalist.json") in capsys.readouterr().out
+    assert written.run() == 0
+    assert {file.name for file in (written.folder / "out/evaluation").iterdir()} == {"testing"}
+    assert not [name for name, _ in bundles.calls if name == "evaluate"]
+    assert "main against own: 1.000 and" in (written.folder / "out/tables/answer.txt").read_text()
+    # whoever is held out must be new to every arm
+    content = json.loads((written.folder / "other/datalist.json").read_text())
+    content["training"][0]["patient"] = json.loads((written.folder / "data/datalist.json").read_text())["testing"][0][
+        "patient"
+    ]
+    (written.folder / "other/datalist.json").write_text(json.dumps(content))
+    assert written.run(output="again") == 2
+    assert "is held out and trained on" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_the_study_of_applicators_lists_four_arms(tmp_path, bundles, capsys, make_cohort) -> None:
+    shares = ("0", "10", "30", "100", "no_artefacts")
+    for name in shares:
+        file = make_cohort(tmp_path / f"applicator_{name}", "a", 7, 2, 3, 0)
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": LABELS, "modality": "CT"}))
+    file = SCHEMA.parents[1] / "studies/applicator.json"
+    assert main(["study", str(file), "--data", str(tmp_path), "--output", str(tmp_path / "out"), "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    for name in shares[:4]:
+        assert all(f"arms/{name}-percent/fold{fold}" in said for fold in range(3))
+        assert f"applicator_{name}/datalist.json" in said
+    assert not (tmp_path / "out").exists()
