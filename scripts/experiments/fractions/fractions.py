@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -76,8 +77,7 @@ def fractions(
             'give cases of one patient "fraction": 1, 2, ..., or choose another --section',
         )
     target = Path(output)
-    for old in (*target.glob("*.html"), *(target / "pictures").glob("*.png")):
-        old.unlink()
+    remove_earlier(target)
     with tqdm(total=sum(map(len, series.values())), desc="fractions", unit="case", disable=None) as bar:
         found = [
             follow(patient, part, wanted, jump, course, content.modality, target / "pictures", bar.update)
@@ -99,3 +99,15 @@ def fractions(
         print(f"not used: {error}")
     print(f"{target}: {len(found)} patients, a page each; contours.csv, dose.csv, pictures/")
     return int(bool(problems))
+
+
+def remove_earlier(folder: Path) -> None:
+    """Remove the pages and pictures of an earlier run into `folder`: those that its contours.csv names, no other file."""
+    table = folder / "contours.csv"
+    if not table.is_file():
+        return
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        (folder / f"{safe_name(row.get('patient') or '_')}.html").unlink(missing_ok=True)
+        (folder / "pictures" / f"{safe_name(row.get('case') or '_')}.png").unlink(missing_ok=True)

@@ -65,6 +65,9 @@ def test_a_bad_case_costs_itself_only(cohort: Any, capsys: pytest.CaptureFixture
 
 
 def test_pages_of_an_earlier_run_do_not_stay(cohort: Any) -> None:
+    mine = cohort.folder / "out" / "mine.html"
+    mine.parent.mkdir()
+    mine.write_text("a page of something else")
     assert run(cohort) == 0
     cohort.edit(lambda content: content.update(testing=[e for e in content["testing"] if e["patient"] == "b"]))
     assert run(cohort) == 0
@@ -72,4 +75,5 @@ def test_pages_of_an_earlier_run_do_not_stay(cohort: Any) -> None:
     assert {file.name for file in out.rglob("*.html")} | {file.name for file in out.rglob("*.png")} == {
         "b.html",
         "b1.png",
+        "mine.html",
     }
