@@ -69,8 +69,8 @@ def test_a_cluster_that_loses_a_worker(written, tmp_path: Path) -> None:
         def kill_one() -> None:
             deadline = time.monotonic() + 300
             log = tmp_path / "out/arms/organ/fold0/log.txt"
-            while time.monotonic() < deadline and not log.exists():
-                time.sleep(0.1)
+            while time.monotonic() < deadline and not (log.exists() and "Epoch[2] Metrics" in log.read_text()):
+                time.sleep(0.05)
             owner = (tmp_path / "out/arms/organ/fold0/.run.lock").read_text().split()[1]
             killed.append(int(owner))
             os.kill(int(owner), signal.SIGKILL)
@@ -81,5 +81,10 @@ def test_a_cluster_that_loses_a_worker(written, tmp_path: Path) -> None:
         thread.join()
     assert killed
     assert status == 0
+    # a second worker started it again, and went on from where the first one was
+    _, first, second = (tmp_path / "out/arms/organ/fold0/log.txt").read_text().split("$ cd ")
+    assert "Epoch[2] Metrics" in first
+    assert "Epoch[6] Metrics" in second
+    assert "Epoch[1] Metrics" not in second
     assert (tmp_path / "out/tables/out_of_fold_summary.csv").is_file()
     assert all((tmp_path / f"out/arms/organ/fold{i}/final.pt").is_file() for i in (0, 1))
