@@ -13,7 +13,7 @@ test: $(VENV)/installed-dev
 	$(RUN) -m mypy
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
-# releases in MONAI Label and MONAI Deploy, each in an environment of its own: docs/clients.md; takes minutes
+# releases in MONAI Label (with Orthanc, from apt) and MONAI Deploy, each in an environment of its own: docs/clients.md; takes minutes
 clients: $(VENV)/installed-dev .venv-label/installed .venv-deploy/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m client tests/clients
 

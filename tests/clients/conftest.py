@@ -224,6 +224,24 @@ def label_map(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj).squeeze().astype(np.uint8)
 
 
+def lps_grid(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """4x4 matrix of a NIfTI from voxel index to LPS+ mm, and its shape."""
+    image = nib.load(path)
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine, image.shape
+
+
+def on_grid(path: Path, grid: Path) -> np.ndarray:
+    """A label map whose axes may be turned against those of an image of the same voxels."""
+    (affine, shape), label = lps_grid(grid), label_map(path)
+    to_grid = np.linalg.inv(affine) @ lps_grid(path)[0]
+    where = np.argwhere(label)
+    index = where @ to_grid[:3, :3].T + to_grid[:3, 3]
+    assert np.abs(index - np.rint(index)).max() < 0.01, "the voxels differ"
+    placed = np.zeros(shape, dtype=np.uint8)
+    placed[tuple(np.rint(index).astype(int).T)] = label[tuple(where.T)]
+    return placed
+
+
 def assert_same(found: np.ndarray, expected: np.ndarray, least: float = 0.999, voxels: int = 1000) -> None:
     """DSC of every label; what `expected` lacks is absent, what it has is large enough for the figure to mean something."""
     assert found.shape == expected.shape

@@ -1,4 +1,4 @@
-"""Programs of other people that run beside a test: MONAI Label's server."""
+"""Programs of other people that run beside a test: MONAI Label's server, Orthanc."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def answer(method: str, url: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, bytes]:
+def answer(
+    method: str, url: str, body: bytes | None = None, kind: str = "application/json", accept: str = "*/*"
+) -> tuple[int, bytes]:
     """Status and content of an answer, whatever it is."""
-    request = urllib.request.Request(url, body, {"Content-Type": kind}, method=method)
+    request = urllib.request.Request(url, body, {"Content-Type": kind, "Accept": accept}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=580) as got:
             return got.status, got.read()
@@ -98,9 +100,12 @@ class Label:
         body, kind = form({"params": json.dumps(params)})
         return answer("POST", f"{self.url}/infer/{model}?image={image}&output={output}", body, kind)
 
-    def put_label(self, image: str, label: Path, **params: Any) -> None:
+    def try_put_label(self, image: str, label: Path, **params: Any) -> tuple[int, bytes]:
         body, kind = form({"params": json.dumps(params)}, {"label": label})
-        status, content = answer("PUT", f"{self.url}/datastore/label?image={image}&tag=final", body, kind)
+        return answer("PUT", f"{self.url}/datastore/label?image={image}&tag=final", body, kind)
+
+    def put_label(self, image: str, label: Path, **params: Any) -> None:
+        status, content = self.try_put_label(image, label, **params)
         assert status == 200, f"{content[:500]!r}\n{self.said()[-3000:]}"
 
     def clear_labels(self) -> None:
@@ -153,3 +158,51 @@ def label_server(work: Path, bundles: list[Path], studies: str, **environment: s
     url = f"http://127.0.0.1:{port}"
     with running(command, f"{url}/info/", log, **own, **environment):
         yield Label(url, log, app)
+
+
+class Orthanc:
+    """A PACS of the test's own."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.web = url, f"{url}/dicom-web"
+
+    def store(self, files: list[Path]) -> None:
+        """STOW-RS."""
+        boundary = uuid.uuid4().hex
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        body = b"".join(head + path.read_bytes() + b"\r\n" for path in files) + f"--{boundary}--\r\n".encode()
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        status, content = answer("POST", f"{self.web}/studies", body, kind, "application/dicom+json")
+        assert status == 200, content[:500]
+
+    def of_modality(self, modality: str, folder: Path) -> list[Path]:
+        """Fetch the files of a modality."""
+        query = json.dumps({"Level": "Instance", "Query": {"Modality": modality}}).encode()
+        files = []
+        for name in json.loads(answer("POST", f"{self.url}/tools/find", query)[1]):
+            files.append(folder / f"{name}.dcm")
+            files[-1].write_bytes(answer("GET", f"{self.url}/instances/{name}/file")[1])
+        return files
+
+
+@contextmanager
+def orthanc(work: Path) -> Iterator[Orthanc]:
+    """Start Orthanc with its DICOMweb plugin on loopback; gives its address."""
+    program, plugin = shutil.which("Orthanc"), Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+    if program is None or not plugin.is_file():
+        pytest.fail("Orthanc or its DICOMweb plugin is missing: apt install orthanc orthanc-dicomweb")
+    port = free_port()
+    settings = {
+        "StorageDirectory": str(work / "orthanc"),
+        "IndexDirectory": str(work / "orthanc"),
+        "HttpPort": port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomServerEnabled": False,
+        "Plugins": [str(plugin)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (work / "orthanc.json").write_text(json.dumps(settings))
+    url = f"http://127.0.0.1:{port}"
+    with running([program, str(work / "orthanc.json")], f"{url}/system", work / "orthanc.log"):
+        yield Orthanc(url)
