@@ -99,5 +99,5 @@ def test_a_patient_held_out_and_trained_on(written, bundles, capsys, make_cohort
 
 
 def test_the_folder_of_the_data_is_no_output(written, capsys) -> None:
-    assert written.run(output="data") == 2
+    assert written.run(output="plain") == 2
     assert "it is the folder of the datalist or the bundle" in capsys.readouterr().err
