@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
 BUNDLES_COMPARED = ("organ_pocketnet", "gynbtnet_brachytherapy")
 EACH = [(bundle, name) for bundle in BUNDLES_COMPARED for name in BASELINES]
 # one of each kind is enough for every day
-QUICK = {("organ_pocketnet", "segresnet"), ("gynbtnet_brachytherapy", "unet"), ("gynbtnet_brachytherapy", "swin_unetr")}
+QUICK = {("organ_pocketnet", "segresnet"), ("gynbtnet_brachytherapy", "unet")}
 
 
 def small(name: str) -> list[int]:

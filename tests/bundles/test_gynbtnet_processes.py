@@ -107,7 +107,7 @@ def _values(stage: str, ranks: int) -> dict[str, Any]:
     return values | {"initialize": setup}
 
 
-@pytest.mark.parametrize("stage", ["gynbtnet_pretrain", "gynbtnet_brachytherapy"])
+@pytest.mark.parametrize("stage", ["gynbtnet_pretrain", pytest.param("gynbtnet_brachytherapy", marks=pytest.mark.slow)])
 def test_two_machines_equal_one_process(stage: str, data: Path, tmp_path: Path) -> None:
     """The start documented in docs/multi_node.md: one torchrun per machine, which meet at a rendezvous."""
     with socket.socket() as probe:

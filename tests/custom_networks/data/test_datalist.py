@@ -174,7 +174,7 @@ def test_safe_names_stay_in_their_folder() -> None:
     assert len({safe_name("n" * 300), safe_name("n" * 301), safe_name("n" * 299 + "m")}) == 3
 
 
-@given(st.lists(st.text(min_size=1, max_size=250), min_size=2, max_size=8, unique=True))
+@given(st.lists(st.text(min_size=1, max_size=250), min_size=2, max_size=4, unique=True))
 def test_safe_names_are_as_different_as_names(names: list[str]) -> None:
     safe = [safe_name(name) for name in names]
     assert len(set(safe)) == len(names)
