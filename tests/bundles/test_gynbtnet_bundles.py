@@ -111,7 +111,7 @@ def test_train_evaluate_infer(stage: str, data: Path, trained: dict[str, Path], 
     ("stage", "numbers"),
     [
         (STAGES[0], (0, 2)),
-        (STAGES[2], (0, 3)),
+        pytest.param(STAGES[2], (0, 3), marks=pytest.mark.slow),
         *(pytest.param(stage, (0, 1, 2, 4), marks=pytest.mark.slow) for stage in (STAGES[0], STAGES[2])),
     ],
 )

@@ -601,7 +601,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path):
     assert all(torch.equal(x[k], y[k]) for k in x)
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", ["organ_pocketnet", pytest.param("tumor_pocketnet", marks=pytest.mark.slow)])
 def test_two_ranks_equal_one_rank_with_the_doubled_batch(trained, data, tmp_path, name):
     cases = json.loads((data / "datalist.json").read_text())
     # one step an epoch: two training cases, of which both ways see both; validation cases are the others

@@ -69,6 +69,7 @@ def test_ratios_are_of_rounds_met_together() -> None:
     assert {t[1] for t in TARGETS} | {t[3] for t in TARGETS} <= set(NETWORKS)
 
 
+@pytest.mark.slow
 def test_one_row_measured_and_a_missing_peer_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     peer = "mist" if importlib.util.find_spec("mist") is None else None
     only = "pocket" + (f",{peer}" if peer else "")
