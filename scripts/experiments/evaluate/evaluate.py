@@ -164,6 +164,7 @@ def evaluate(
     page.viewed, page.too_large, unread = viewed(
         cases, folders[name], wanted, modality, page.table, page.ranked, viewer
     )
+    page.labels = content.labels
     # a label or an image that cannot be read is the same problem of every model and every picture
     page.problems = list(
         dict.fromkeys([*problems, *map(str, looked), *(f"not drawn: {error}" for error in [*failed, *unread])])

@@ -52,7 +52,7 @@ def test_not_one_case(cohort: Any, capsys: pytest.CaptureFixture[str], more: dic
 
 
 @pytest.mark.parametrize(
-    ("affine", "value", "said"), [(grid(3.0), 1, "different grids"), (grid(origin=(-31.0, -28.0, -26.0)), 7, "7")]
+    ("affine", "value", "said"), [(grid(3.0), 1, "different grids"), (grid(origin=(-30.0, -28.0, -26.0)), 7, "7")]
 )
 def test_labels_that_do_not_fit(
     cohort: Any, capsys: pytest.CaptureFixture[str], affine: np.ndarray, value: int, said: str
