@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks import CaseError
+from scripts.benchmarks.measure import answer
 from scripts.benchmarks.peer_loading import MARK, measure
 from scripts.core.files import write_text
 from scripts.core.tables import text_table
@@ -135,17 +135,7 @@ def _run(command: Sequence[str], spec: dict[str, Any]) -> dict[str, Any]:
     try:
         (work / "files").mkdir()
         (work / "spec.json").write_text(json.dumps({**spec, "work": str(work / "files")}))
-        done = subprocess.run(
-            [*command, str(work / "spec.json")],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for line in done.stdout.splitlines():
-            if line.startswith(MARK):
-                return dict(json.loads(line[len(MARK) :]))
-        return {"error": (done.stderr.strip() or "no output").splitlines()[-1][:200]}
+        return answer([*command, str(work / "spec.json")], {"OMP_NUM_THREADS": "1"}, MARK)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -12,13 +12,32 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from scripts.core.memory import peak_bytes
 
 MARK = "measured: "
+
+
+def answer(command: Sequence[str], environment: Mapping[str, str], mark: str = MARK) -> dict[str, Any]:
+    """Run a measuring process to its end.
+
+    Args:
+        command: the process; networks and libraries may print before its line.
+        environment: variables on top of this process's.
+        mark: what the line with its answer, one JSON, begins with.
+
+    Returns:
+        What was measured, or `error`: the last line that it wrote, or its status.
+    """
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith(mark):
+            return dict(json.loads(line.removeprefix(mark)))
+    said = done.stderr.strip() or done.stdout.strip() or f"its process ended with status {done.returncode}"
+    return {"error": said.splitlines()[-1][:200]}
 
 
 class Worker:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from custom_networks.errors import CaseError
+from scripts.benchmarks.measure import MARK, answer
 from scripts.benchmarks.training_step import added_peak
 from scripts.core.files import write_text
 from scripts.core.tables import text_table
@@ -29,7 +28,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "gynbtnet_pretrain": {"patch_size": [96, 96, 64], "variant": "small"},
 }
 WORK = ("training", "inference")
-MARK = "measured: "
 
 
 def memory(batch: int = 2, threads: int = 2, small: bool = False, output: str | None = None) -> int:
@@ -109,21 +107,13 @@ def resident_peak(step: Step, batch: int, work: Callable[..., None]) -> int:
 
 def _in_a_process(spec: dict[str, Any]) -> dict[str, int]:
     threads = str(spec["threads"])
-    done = subprocess.run(
+    found = answer(
         [sys.executable, "-W", "ignore", "-m", "scripts.benchmarks.memory", json.dumps(spec)],
-        env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        capture_output=True,
-        text=True,
-        check=False,
+        {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
     )
-    for line in done.stdout.splitlines():
-        if line.startswith(MARK):
-            return dict(json.loads(line[len(MARK) :]))
-    raise CaseError(
-        f"benchmark memory, {spec['bundle']}",
-        (done.stderr.strip() or f"its process ended with status {done.returncode}").splitlines()[-1][:200],
-        "free memory, or pass --small True",
-    )
+    if "error" in found:
+        raise CaseError(f"benchmark memory, {spec['bundle']}", found["error"], "free memory, or pass --small True")
+    return found
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from custom_networks import CaseError
+from scripts.benchmarks.measure import answer
 from scripts.benchmarks.peer_preprocessing import MARK, worker_bytes
 from scripts.core.datalist import Datalist
 from scripts.core.files import write_text
@@ -124,18 +125,7 @@ def _measure(command: Sequence[str], spec: dict[str, Any]) -> dict[str, Any]:
     try:
         (work / "spec.json").write_text(json.dumps({**spec, "work": str(work / "work")}))
         (work / "work").mkdir()
-        done = subprocess.run(
-            [*command, str(work / "spec.json")],
-            env={**os.environ, **threads},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for line in done.stdout.splitlines():
-            if line.startswith(MARK):
-                return dict(json.loads(line[len(MARK) :]))
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        return {"error": last[:200]}
+        return answer([*command, str(work / "spec.json")], threads, MARK)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
