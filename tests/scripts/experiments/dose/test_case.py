@@ -51,6 +51,8 @@ def test_eqd2_of_two_fractions(cohort: Any) -> None:
     assert organ["eqd2_automatic"] == pytest.approx(organ["automatic"] * (organ["automatic"] / 2 + 3) / 5)
     assert organ["eqd2_change"] == pytest.approx(organ["eqd2_automatic"] - organ["eqd2_manual"])
     assert found["HR-CTV", "mean"]["eqd2_manual"] is None
+    # the case's own number stands before the user's
+    assert rows(cohort, fractions=5)["HR-CTV", "D90"]["fractions"] == 2
     cohort.edit(lambda content: content["testing"][0].pop("fractions"))
     # never from a sum of unknown fractions
     assert all(row["eqd2_manual"] is None for row in rows(cohort).values())

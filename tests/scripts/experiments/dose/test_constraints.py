@@ -48,6 +48,12 @@ def test_shipped_constraints_are_those_of_embrace_2() -> None:
     assert alpha_beta_of("uterus", lines) is None
 
 
+def test_lines_that_disagree_give_no_alpha_beta(tmp_path: Path) -> None:
+    lines = read_constraints(written(tmp_path, LINE, {**LINE, "alpha_beta": 3}, {**LINE, "structures": ["Eye"]}))
+    assert alpha_beta_of("Cord", lines) is None
+    assert alpha_beta_of("Eye", lines) == 2
+
+
 def test_a_file_replaces_them(tmp_path: Path) -> None:
     (line,) = read_constraints(written(tmp_path, LINE))
     assert line.about("CORD")

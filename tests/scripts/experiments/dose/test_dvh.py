@@ -118,6 +118,21 @@ def test_shares_of_voxels_count_by_volume() -> None:
     assert (found.volume_at(80), found.volume_at(81), found.volume_at(5)) == pytest.approx((0.25, 0, 1.75))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(("first", "outside"), [(3, 0.0), (2, 0.25), (11, 0.0), (12, 0.25)])
+def test_the_outermost_voxels_of_the_dose_reach_to_their_edge(axis: int, first: int, outside: float) -> None:
+    """Voxels of 1 mm; the dose has three of 4 mm, from the edge of voxel 3 to that of voxel 14."""
+    mask = np.zeros((20, 20, 20), dtype=bool)
+    box: list[int | slice] = [9, 9, 9]
+    box[axis] = slice(first, first + 4)
+    mask[tuple(box)] = True
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = 4.5
+    found = sample(mask, np.eye(4), DoseGrid(np.full((3, 3, 3), 7.0), affine), (2, 2, 2))
+    assert found.outside == pytest.approx(outside)
+    np.testing.assert_allclose(found.dose, 7)
+
+
 # what users of dicompyler-core reported
 
 

@@ -64,6 +64,17 @@ def test_what_lies_outside_this_image_agrees_with_nothing() -> None:
     assert found.dsc < 0.75
 
 
+def test_what_lies_outside_a_finer_image_counts_by_its_own_volume() -> None:
+    labels = sphere(grid(), (0.0, 0.0, 0.0))
+    finer = grid() @ np.diag([0.5, 0.5, 0.5, 1.0])
+    # each voxel of 2 mm is eight of 1 mm
+    finer[:3, 3] += [2.0 * 16 - 0.5, -0.5, -0.5]
+    inside = labels[16:].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    before, now = contoured(1, grid(), labels), contoured(2, finer, inside)
+    (found,) = compare(now, before, placed(before, now), WANTED, NEVER)
+    assert found.dsc == pytest.approx(2 * labels[16:].sum() / (labels[16:].sum() + labels.sum()))
+
+
 def test_the_first_fraction_has_nothing_to_be_compared_with() -> None:
     labels = sphere(grid(), (0.0, 0.0, 0.0))
     now = contoured(1, grid(), labels)
@@ -96,6 +107,17 @@ def test_thresholds_are_the_users(limits: Any) -> None:
     big = contoured(2, grid(), sphere(grid(), (0.0, 0.0, 0.0), 18.0))
     jumps = [bool(compare(now, before, placed(before, now), WANTED, Jump(*limits))[0].jump) for now in (far, big)]
     assert jumps == [limits[0] == 0.5, limits[1] == 50]
+
+
+def test_what_is_just_at_a_threshold_is_no_jump() -> None:
+    labels, half = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
+    labels[:2], half[1:3], more = 1, 1, np.zeros_like(labels)
+    more[:3] = 1
+    before = contoured(1, grid(), labels)
+    (moved,) = compare(contoured(2, grid(), half), before, labels, WANTED, Jump(0.5, 50.0))
+    (grown,) = compare(contoured(2, grid(), more), before, labels, WANTED, Jump(0.5, 50.0))
+    assert (moved.dsc, moved.jump) == (0.5, "")
+    assert (grown.change, grown.jump) == (50.0, "")
 
 
 def test_a_structure_that_comes_is_a_jump_and_one_that_stays_away_is_none() -> None:
