@@ -141,6 +141,7 @@ def evaluate(
         experts=notes,
         tables=whole,
         trainings={text: read_history(folder) for text, folder in trainings.items()},
+        labels=content.labels,
     )
     _stratify(page, table, strata, groups, by or (), target)
     if len(tables) > 1:
@@ -164,7 +165,6 @@ def evaluate(
     page.viewed, page.too_large, unread = viewed(
         cases, folders[name], wanted, modality, page.table, page.ranked, viewer
     )
-    page.labels = content.labels
     # a label or an image that cannot be read is the same problem of every model and every picture
     page.problems = list(
         dict.fromkeys([*problems, *map(str, looked), *(f"not drawn: {error}" for error in [*failed, *unread])])

@@ -152,8 +152,9 @@ def _sections(content: Content) -> list[Section]:
         if there
     ]
     place = next(i for i, section in enumerate(sections) if section.template.name == "cases.html") + 1
-    looked = viewer("Viewer", content.viewed, content.labels, content.too_large) if content.viewed else None
-    return [*sections[:place], *([looked] if looked else []), *content.more, *sections[place:]]
+    there = content.viewed or content.too_large
+    looked = [viewer("Viewer", content.viewed, content.labels, content.too_large)] if there else []
+    return [*sections[:place], *looked, *content.more, *sections[place:]]
 
 
 def _strata(summary: pd.DataFrame, heading: str, name: str) -> dict[str, Any]:

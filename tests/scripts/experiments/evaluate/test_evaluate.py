@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import inspect
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
+from scripts.core.page.viewer import within
+from scripts.experiments.evaluate import pictures
 from scripts.experiments.evaluate.evaluate import evaluate
 from scripts.experiments.evaluate.significance import TESTS
 
@@ -107,6 +112,9 @@ def test_comparison_of_three_models(cohort: Any, boxes: Any, capsys: pytest.Capt
         assert (cohort.folder / f"out/compare/{name}/cases.csv").is_file()
     printed = " ".join(capsys.readouterr().out.split())
     assert "ANOVA: one-way, over all models (preprint). Ignores that the models saw the same cases" in printed
+    page = (cohort.folder / "out/report.html").read_text()
+    assert "Models compared" in page
+    assert "third" in page.split('id="s-distributions"')[1].split("</section>")[0], "a row of the charts for each model"
     # without the others, nothing of them is left to be read as today's
     assert cohort.run("--pictures", "0") == 0
     assert not (cohort.folder / "out/statistics.csv").exists()
@@ -192,6 +200,92 @@ def test_csv_files_hold_what_was_computed(cohort: Any) -> None:
     raw = pd.read_csv(cohort.folder / "out/cases.csv", dtype=str).set_index(["case", "class"])
     assert raw.loc[("p2_t3", "organ"), "dsc"] == "0.8"
     assert re.fullmatch(r"0\.\d{9,10}", raw.loc[("p1_t1", "organ"), "asd_mm"])
+
+
+def in_the_viewer(page: str) -> dict[str, Any]:
+    """What the page's viewer is told of cases and labels."""
+    found = re.search(r'<script type="application/json" id="viewer-cases">(.*?)</script>', page)
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_viewer_is_given_the_cases_of_the_first_model_and_the_names_of_the_labels(cohort: Any, boxes: Any) -> None:
+    save, label_map = boxes
+    cohort.edit(labels={"0": "background", "1": "Organ & more", "2": "tumor"})
+    for case in cohort.cases():
+        save(cohort.folder / f"second/{case['case']}.nii.gz", label_map(5))
+    options = ["--classes", '{"organ": [1, 2], "tumor": [2]}', "--compare", str(cohort.folder / "second")]
+    assert cohort.run("--pictures", "0", "--viewer", "3", *options) == 0
+    page = (cohort.folder / "out/report.html").read_text()
+    shown = in_the_viewer(page)
+    assert [case["caption"].split(":")[0] for case in shown["cases"]] == ["p2_t3", "p1_t1", "p0_t0"]
+    assert {label["value"]: label["name"] for label in shown["labels"]} == {1: "Organ & more", 2: "tumor"}
+    assert "Too large for this page" not in page
+    for index, (name, values) in enumerate((("p2_t3", {1}), ("p1_t1", {1, 2}))):
+        text = re.search(f'id="viewer-{index}-prediction">(.*?)</script>', page)
+        assert text
+        given = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text[1])))
+        voxels, own = (np.asarray(file.dataobj) for file in (given, nib.load(cohort.folder / f"pred/{name}.nii.gz")))
+        assert set(np.unique(voxels)) - {0} == values
+        # cropped to 20 mm around both: the place is told by the affine
+        corners = [
+            nib.affines.apply_affine(a, np.argwhere(v > 0).min(axis=0))
+            for v, a in ((voxels, given.affine), (own, np.diag([-2.0, -2.0, 5.0, 1.0])))
+        ]
+        assert corners[0] == pytest.approx(corners[1])
+
+
+def test_cases_that_the_page_cannot_hold_are_named_even_where_none_is_left(cohort: Any, monkeypatch: Any) -> None:
+    sentence = "Too large for this page: {}: worst, DSC of tumor 0.000"
+    for cases_kept in (1, 0):
+        monkeypatch.setattr(
+            pictures, "within", lambda cases, kept=cases_kept: within(cases, sum(c.size for c in cases[:kept]))
+        )
+        assert cohort.run("--pictures", "0", "--viewer", "2") == 0
+        page = (cohort.folder / "out/report.html").read_text()
+        assert ("niivue.Niivue(" in page) == bool(cases_kept)
+        if cases_kept:
+            assert [case["caption"][:5] for case in in_the_viewer(page)["cases"]] == ["p2_t3"]
+            assert "Too large for this page: p0_t0: best" in page
+        else:
+            assert sentence.format("p2_t3") in page
+            assert "p0_t0: best, DSC of tumor 1.000." in page
+    assert cohort.run("--pictures", "0", "--viewer", "0") == 0
+    assert 'id="s-viewer"' not in (cohort.folder / "out/report.html").read_text()
+
+
+def test_what_only_the_viewer_reads_is_told_where_it_cannot_be_read(
+    cohort: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cohort.folder / "images/p1_t1.nii.gz").unlink()
+    assert cohort.run("--pictures", "0") == 1
+    assert "not drawn: p1_t1: " in capsys.readouterr().out
+    page = (cohort.folder / "out/report.html").read_text()
+    assert "not drawn: p1_t1: " in page
+    assert [case["caption"][:5] for case in in_the_viewer(page)["cases"]] == ["p2_t3", "p2_t2", "p0_t0"]
+
+
+def test_the_trainings_behind_the_predictions(cohort: Any) -> None:
+    """Their curves and which weights they left: named by the user, or those beside a cross-validation's predictions."""
+    training = cohort.folder / "cv/fold3"
+    training.mkdir(parents=True)
+    (training / "log.txt").write_text(
+        "x - INFO - Epoch[1] Metrics -- train_loss: 0.9 \nx - INFO - Epoch[2] Metrics -- train_loss: 0.8 \n"
+    )
+    record = {"evaluation": {"checkpoint": "final", "weights": "0123456789abcdef"}}
+    (training / "training.json").write_text(json.dumps(record))
+    (cohort.folder / "pred").rename(cohort.folder / "cv/out_of_fold")
+    (cohort.folder / "elsewhere").symlink_to(cohort.folder / "cv/out_of_fold")
+    beside = ["--predictions", str(cohort.folder / "cv/out_of_fold")]
+    named = ["--predictions", str(cohort.folder / "elsewhere"), "--training", str(training)]
+    for options in (beside, named):
+        assert cohort.run("--pictures", "0", "--viewer", "0", *options) == 0
+        page = (cohort.folder / "out/report.html").read_text()
+        assert "Learning curves" in page
+        assert "<title>fold3: 0.8</title>" in page
+        assert "fold3 final (0123456789ab)" in page
+    assert cohort.run("--pictures", "0", "--viewer", "0", *named[:2]) == 0
+    assert "Learning curves" not in (cohort.folder / "out/report.html").read_text()
 
 
 def test_every_option_is_in_the_docs() -> None:
