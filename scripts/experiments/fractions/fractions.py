@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,6 @@ def fractions(
             'give cases of one patient "fraction": 1, 2, ..., or choose another --section',
         )
     target = Path(output)
-    remove_earlier(target)
     with tqdm(total=sum(map(len, series.values())), desc="fractions", unit="case", disable=None) as bar:
         found = [
             follow(patient, part, wanted, jump, course, content.modality, target / "pictures", bar.update)
@@ -87,6 +86,7 @@ def fractions(
     found = [one for one in found if one.fractions]
     if not found:
         raise CaseError(f"datalist {datalist}", f"no case can be used ({problems[0]})", "correct its files")
+    remove_earlier(target, [picture for one in found for _, picture in one.pictures])
     for one in found:
         write_patient(target / f"{safe_name(one.patient)}.html", one, jump)
     write_csv(target / "contours.csv", [row for one in found for row in one.contours])
@@ -101,13 +101,20 @@ def fractions(
     return int(bool(problems))
 
 
-def remove_earlier(folder: Path) -> None:
-    """Remove the pages and pictures of an earlier run into `folder`: those that its contours.csv names, no other file."""
+def remove_earlier(folder: Path, new: Collection[Path]) -> None:
+    """Remove the pages and pictures of an earlier run into `folder`: those that its contours.csv names, no other file.
+
+    Args:
+        folder: of both runs.
+        new: pictures of this run, which stay.
+    """
     table = folder / "contours.csv"
     if not table.is_file():
         return
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     for row in rows:
-        (folder / f"{safe_name(row.get('patient') or '_')}.html").unlink(missing_ok=True)
-        (folder / "pictures" / f"{safe_name(row.get('case') or '_')}.png").unlink(missing_ok=True)
+        page = folder / f"{safe_name(row.get('patient') or '_')}.html"
+        picture = folder / "pictures" / f"{safe_name(row.get('case') or '_')}.png"
+        for file in {page, picture}.difference(new):
+            file.unlink(missing_ok=True)

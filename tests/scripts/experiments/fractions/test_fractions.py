@@ -77,3 +77,13 @@ def test_pages_of_an_earlier_run_do_not_stay(cohort: Any) -> None:
         "b1.png",
         "mine.html",
     }
+
+
+def test_a_run_that_is_refused_leaves_the_earlier_one_as_it_is(cohort: Any) -> None:
+    cohort.edit(lambda content: content.update(testing=[e for e in content["testing"] if e["patient"] == "b"]))
+    assert run(cohort) == 0
+    out = cohort.folder / "out"
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    (cohort.folder / "data/labels/b1.nii.gz").write_bytes(b"no image")
+    assert run(cohort) == 2
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
