@@ -32,16 +32,16 @@ def scored_sets(study: Study) -> dict[str, list[Case]]:
     """
     main = Datalist.read(study.datalist)
     trained = list(main.training)
-    for arm in study.arms.values():
-        if arm.datalist != study.datalist:
-            own = Datalist.read(arm.datalist)
-            if own.labels != main.labels:
-                raise CaseError(
-                    f"arm {arm.name}",
-                    f"{arm.datalist} has other labels than {study.datalist}",
-                    "give both the same labels",
-                )
-            trained += own.training
+    # weights that an arm starts from have seen the cases of their stage
+    for arm in [*study.stages.values(), *study.arms.values()]:
+        if arm.datalist == study.datalist:
+            continue
+        own = Datalist.read(arm.datalist)
+        if not arm.stage and own.labels != main.labels:
+            raise CaseError(
+                f"arm {arm.name}", f"{arm.datalist} has other labels than {study.datalist}", "give both the same labels"
+            )
+        trained += own.training
     found = {TESTING: [case for case in main.testing if case.label]}
     for name, (file, section) in study.external.items():
         found[name] = [case for case in Datalist.read(file).section(section) if case.label]
@@ -55,7 +55,7 @@ def scored_sets(study: Study) -> dict[str, list[Case]]:
         raise CaseError(
             known.name, f"its patient {known.patient} is held out and trained on", "split the datalist again"
         )
-    images = {file_digest(case.image, case.name): case.name for case in trained}
+    images = {file_digest(case.image, case.name): case.name for case in trained} if study.external else {}
     for name in study.external:
         for case in found[name]:
             same = images.get(file_digest(case.image, case.name))

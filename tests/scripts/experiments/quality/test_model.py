@@ -70,6 +70,29 @@ def test_patients_are_never_on_both_sides() -> None:
     assert honest.auroc_high - honest.auroc_low > 1.5 * (told.auroc_high - told.auroc_low)
 
 
+def test_the_quartile_of_a_split_is_that_of_its_training_part() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    data = rows(60, 0.7)
+    model, numbers = fit("a", data)
+    x = np.array([[FEATURES[name](sign) for name in model.features] for sign, _, _ in data])
+    dsc, patients = np.array([row[1] for row in data]), np.unique([row[2] for row in data], return_inverse=True)[1]
+    whole = dsc < np.percentile(dsc, 25)
+    told, seen, differ = np.zeros(60), np.zeros(60, bool), 0
+    for train, test in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(x, whole, patients):
+        limit = np.percentile(dsc[train], 25)
+        differ += int(((dsc[train] < limit) != whole[train]).any())
+        fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(x[train], dsc[train] < limit)
+        told[test], seen[test] = fitted.predict_proba(x[test])[:, 1], dsc[test] < limit
+    assert differ
+    assert numbers == pytest.approx(told, abs=1e-4)
+    assert model.reliability is not None
+    assert model.reliability.brier == pytest.approx(np.mean((told - seen) ** 2), abs=1e-4)
+
+
 def test_area_and_interval_are_those_of_drawing_patients_anew() -> None:
     from sklearn.metrics import roc_auc_score
 

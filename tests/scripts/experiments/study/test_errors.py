@@ -98,6 +98,29 @@ def test_a_patient_held_out_and_trained_on(written, bundles, capsys, make_cohort
     assert "its patient cp2 is held out and trained on" in capsys.readouterr().err
 
 
+def test_a_stage_that_saw_what_is_held_out(written, bundles, capsys, make_cohort) -> None:
+    """By its patient, and an external case by its image."""
+    file = make_cohort(written.folder / "first", "f", 4, 0, 2, 5)
+    content, first = json.loads(file.read_text()), file.read_text()
+    content["training"][0]["patient"] = "ap8"
+    file.write_text(json.dumps(content))
+    written.content["stages"]["pre"] = {
+        "bundle": "gynbtnet_finetune",
+        "configs": ["no_pretraining.json"],
+        "datalist": "first/datalist.json",
+        "fold": 0,
+    }
+    written.content |= {"datalist": "data/datalist.json", "external": {"else": {"datalist": "ext/datalist.json"}}}
+    assert written.run() == 2
+    assert "its patient ap8 is held out and trained on" in capsys.readouterr().err
+    file.write_text(first)
+    image = file.parent / content["training"][1]["image"]
+    image.write_bytes((written.folder / "ext/images/b1.nii.gz").read_bytes())
+    assert written.run() == 2
+    assert "b1: of the external set else is f1, which is trained on" in capsys.readouterr().err
+    assert bundles.calls == []
+
+
 def test_the_folder_of_the_data_is_no_output(written, capsys) -> None:
     assert written.run(output="plain") == 2
     assert "it is the folder of the datalist or the bundle" in capsys.readouterr().err

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import torch
 
+from scripts.core.manifest import file_digest
 from scripts.core.tables import write_csv
 from scripts.experiments.study.sets import name_of_set, read_cases
 
@@ -37,3 +41,15 @@ def test_a_damaged_prediction_and_new_weights_are_not_taken_over(written, bundle
     before = written.tables()
     assert written.run() == 0
     assert written.tables() == before
+    bundles.calls.clear()
+    for fold in range(3):
+        weights, record = (out / f"arms/organ/fold{fold}" / name for name in ("final.pt", "training.json"))
+        torch.save({"shift": torch.tensor(2)}, weights)
+        content = json.loads(record.read_text())
+        content["weights"]["final.pt"] = file_digest(str(weights), "final.pt")
+        record.write_text(json.dumps(content))
+    assert written.run() == 0
+    assert sorted(bundles.calls) == [("ensemble", -1), *(("evaluate", fold) for fold in range(3))]
+    for in_set in ("testing", "out_of_fold"):
+        table = pd.read_csv(out / f"evaluation/{in_set}/organ/cases.csv")
+        assert table["dsc"].to_numpy() == pytest.approx(6 / 8)
