@@ -72,8 +72,8 @@ def plan_reference(plan: str = "1.2.7", beam: int | None = None) -> Dataset:
     return item
 
 
-def rtplan(path: Path, sop: str = "1.2.7", fractions: Sequence[int | None] = (4,)) -> Path:
-    """A plan with a fraction group for each number."""
+def rtplan(path: Path, sop: str = "1.2.7", fractions: Sequence[int | None] = (4,), beams: int = 0) -> Path:
+    """A plan with a fraction group for each number, each of so many beams."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.5", sop
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -84,6 +84,7 @@ def rtplan(path: Path, sop: str = "1.2.7", fractions: Sequence[int | None] = (4,
     for number, count in enumerate(fractions, 1):
         group = Dataset()
         group.FractionGroupNumber, group.NumberOfFractionsPlanned = number, count
+        group.NumberOfBeams, group.NumberOfBrachyApplicationSetups = beams, 0
         ds.FractionGroupSequence.append(group)
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)

@@ -1,9 +1,10 @@
-"""RTPLAN: how many fractions a dose is given in. Nothing else of a plan is read or written."""
+"""RTPLAN: how many fractions a dose is given in, and how many parts it has. Nothing else of a plan is read or written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from custom_networks.errors import CaseError
 from scripts.core.dicom.dataset import items, read_dataset, silent_dicom, text_of
@@ -20,10 +21,12 @@ class Plan:
     Attributes:
         sop: its SOPInstanceUID, by which doses refer to it.
         fractions: planned number of fractions; None where it is not said or the plan has several fraction groups.
+        parts: number of beams or application setups; None where it is not said or the plan has several fraction groups.
     """
 
     sop: str
     fractions: int | None
+    parts: int | None = None
 
 
 @silent_dicom()
@@ -45,9 +48,18 @@ def read_rtplan(file: Path, case: str) -> Plan:
     if what:
         raise CaseError(case, f"its RTPLAN cannot be read ({what})", "export the RTPLAN again")
     # groups are given one after the other: several are several numbers of fractions with doses of their own
-    counts = [text_of(group, "NumberOfFractionsPlanned") for group in items(dataset, "FractionGroupSequence")]
-    known = counts[0] if len(counts) == 1 and counts[0].isdecimal() else "0"
-    return Plan(text_of(dataset, "SOPInstanceUID"), int(known) or None)
+    groups = list(items(dataset, "FractionGroupSequence"))
+    if len(groups) != 1:
+        return Plan(text_of(dataset, "SOPInstanceUID"), None)
+    fractions, beams, setups = (
+        _count(groups[0], f"NumberOf{what}") for what in ("FractionsPlanned", "Beams", "BrachyApplicationSetups")
+    )
+    return Plan(text_of(dataset, "SOPInstanceUID"), fractions or None, beams + setups or None)
+
+
+def _count(group: Any, name: str) -> int:
+    text = text_of(group, name)
+    return int(text) if text.isdecimal() else 0
 
 
 @silent_dicom()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.core.dicom.rtdose import Dose, check_frame, read_rtdose, whole_dose
+from scripts.core.dicom.rtdose import PARTS, Dose, check_frame, read_rtdose, whole_dose
 from scripts.core.dicom.rtplan import read_rtplan
 from scripts.data.dicom.patients import identity_of
 from scripts.data.dicom.scan import Header, Series, Tree
@@ -68,7 +68,8 @@ def read_case_dose(case: str, files: DoseFiles, frame: str) -> tuple[Dose, int |
         frame: FrameOfReferenceUID of the image.
 
     Returns:
-        The dose, the planned number of fractions where the RTPLAN of the dose says one, and sentences for the report.
+        The dose, the planned number of fractions where the RTPLAN of the dose says one and that no part of the dose is
+        missing, and sentences for the report.
 
     Raises:
         CaseError: the files are no dose of one plan in the frame of reference of the image.
@@ -85,4 +86,9 @@ def read_case_dose(case: str, files: DoseFiles, frame: str) -> tuple[Dose, int |
         notes.append("no RTPLAN of its dose is there, so its number of fractions is not known")
     elif fractions is None:
         notes.append("the RTPLAN of its dose does not say one number of fractions")
+    elif dose.summation in PARTS and plans[0].parts != len(files.doses):
+        fractions = None
+        notes.append(
+            f"its dose is of {len(files.doses)} RTDOSE, and that they are all {PARTS[dose.summation]} of its plan is not said"
+        )
     return dose, fractions, notes

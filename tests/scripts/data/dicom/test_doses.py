@@ -50,16 +50,31 @@ def test_a_dose_comes_with_its_image_and_its_fractions(export: Path) -> None:
     assert text == ""
 
 
-def test_beams_are_added_and_it_is_said(export: Path) -> None:
-    for number in (1, 2):
+def write_beams(export: Path, *numbers: int) -> None:
+    for number in numbers:
         reference = [plan_reference("1.2.7", number)]
         edits: dict[str, Any] = {"DoseSummationType": "BEAM", "ReferencedRTPlanSequence": reference}
         rtdose(export / f"{number}.dcm", stored_dose(16), bits=16, **edits)
-    rtplan(export / "p.dcm")
+
+
+def test_beams_are_added_and_it_is_said(export: Path) -> None:
+    write_beams(export, 1, 2)
+    rtplan(export / "p.dcm", beams=2)
     case, text, output = imported(export)
     array = nib.load(output / case["dose"]).get_fdata()
     assert array.max() == pytest.approx(2 * stored_dose(16).max() * SCALING)
     assert "sum of 2 RTDOSE of beams" in text
+    assert case["fractions"] == 4
+
+
+@pytest.mark.parametrize(("numbers", "beams"), [((1,), 2), ((1, 2), 3), ((1,), 0)])
+def test_beams_that_may_not_be_all_have_no_fractions(export: Path, numbers: tuple[int, ...], beams: int) -> None:
+    write_beams(export, *numbers)
+    rtplan(export / "p.dcm", beams=beams)
+    case, text, _ = imported(export)
+    assert "dose" in case
+    assert "fractions" not in case
+    assert "that they are all beams of its plan is not said" in text
 
 
 @pytest.mark.parametrize(
