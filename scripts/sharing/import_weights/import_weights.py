@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from custom_networks.errors import CaseError
 from custom_networks.handlers.checkpoints import write_checkpoint
 from custom_networks.settings import decoded, write_settings
+from scripts.core.files import sha256
 from scripts.sharing.import_weights.stunet import convert_stunet, read_checkpoint
 
 SOURCES = ("stunet",)
@@ -31,9 +31,7 @@ def import_weights(source: str, file: str, output: str) -> None:
         raise CaseError(f"weights {target}", "they are there already", "pass another --output or move them away")
     weights = convert_stunet(read_checkpoint(file), file)
     write_checkpoint(target, weights)
-    with open(file, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    write_settings(target, weights, source={"project": "STU-Net", "file": Path(file).name, "sha256": digest})
+    write_settings(target, weights, source={"project": "STU-Net", "file": Path(file).name, "sha256": sha256(file)})
     settings = decoded(weights["settings"])
     parameters = sum(value.numel() for name, value in weights.items() if name != "settings")
     print(

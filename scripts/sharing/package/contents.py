@@ -21,11 +21,10 @@ from custom_networks.handlers.provenance import RECORD
 from custom_networks.settings import NAME as SETTINGS
 from custom_networks.settings import encoded, read_settings, write_settings
 from custom_networks.weights import read_weights
-from scripts.core.files import write_text
+from scripts.core.files import sha256, write_text
 from scripts.experiments.quality.file import NAME as QUALITY
 from scripts.experiments.quality.file import Quality, read_quality
 from scripts.sharing.package.performance import eval_metrics, performance_table, read_report
-from scripts.sharing.package.sums import digest
 
 # the configurations whose settings become plain values; those laid over them hold other values of their own
 PLAIN = ("train", "evaluate", "inference")
@@ -105,7 +104,7 @@ def fill(folder: Path, source: Path, options: Options) -> None:
         )
     _write_weights(folder / "models/model.pt", weights, options)
     if fitted is not None:
-        fitted.of([digest(folder / "models/model.pt")]).write(folder / "models" / QUALITY)
+        fitted.of([sha256(folder / "models/model.pt")]).write(folder / "models" / QUALITY)
     _write_json(folder / "configs/metadata.json", _metadata(before, folder, settings, options, eval_metrics(rows)))
     _write_documents(folder, settings, options, performance_table(rows) if rows else "")
     _write_large_files(folder)
@@ -139,7 +138,7 @@ def _write_weights(file: Path, weights: dict[str, torch.Tensor], options: Option
         weights = short
     write_checkpoint(file, weights)
     write_settings(
-        file, weights, release=options.version, precision="16 bit" if options.half else "32 bit", sha256=digest(file)
+        file, weights, release=options.version, precision="16 bit" if options.half else "32 bit", sha256=sha256(file)
     )
     record = options.weights.with_name(RECORD)
     if record.is_file():
@@ -151,7 +150,7 @@ def _quality(options: Options) -> Quality:
     """The quality.json of the given weights; the release's copy is bound to the release's own file of them."""
     where = f"quality {options.quality}"
     found = read_quality(str(options.quality))
-    found.bound([digest(options.weights)], where)
+    found.bound([sha256(options.weights)], where)
     if found.networks > 1:
         problem = f"it was fitted for the mean of {found.networks} networks, and a release holds one"
         raise CaseError(where, problem, "fit it on out-of-fold predictions")
@@ -264,7 +263,7 @@ def _write_large_files(folder: Path) -> None:
             f'  - path: "models/{path.name}"',
             '    url: ""',
             '    hash_type: "sha256"',
-            f'    hash_val: "{digest(path)}"',
+            f'    hash_val: "{sha256(path)}"',
         ]
     write_text(folder / "large_files.yml", "\n".join(lines) + "\n")
 

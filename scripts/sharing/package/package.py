@@ -56,7 +56,7 @@ def package(
     """
     given = {"bundle": bundle, "weights": weights, "output": output, "version": version, "changes": changes}
     if check is not None:
-        if any(value is not None for value in [*given.values(), report, data_license, quality]):
+        if any(value is not None for value in [*given.values(), report, data_license, quality]) or half or synthetic:
             raise CaseError("option --check", "it makes no release", "give it alone")
         _verified(Path(check))
         print(f"{check}: passed")

@@ -20,14 +20,9 @@ def files_of(folder: Path) -> list[str]:
     return [name for name in (path.relative_to(folder).as_posix() for path in paths) if name != SUMS]
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file."""
-    return sha256(path)
-
-
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS."""
-    write_text(folder / SUMS, "".join(f"{digest(folder / name)}  {name}\n" for name in files_of(folder)))
+    write_text(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in files_of(folder)))
 
 
 def wrong_sums(folder: Path) -> list[str]:
@@ -38,7 +33,7 @@ def wrong_sums(folder: Path) -> list[str]:
     wrong = [f"{name} is missing" for name in told if name not in there]
     wrong += [f"{name} is not in {SUMS}" for name in sorted(there) if name not in told]
     return wrong + [
-        f"{name} is other than it was" for name in sorted(there & set(told)) if digest(folder / name) != told[name]
+        f"{name} is other than it was" for name in sorted(there & set(told)) if sha256(folder / name) != told[name]
     ]
 
 

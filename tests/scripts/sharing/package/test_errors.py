@@ -42,6 +42,12 @@ def test_options(change: dict[str, Any], message: str, source: Path, tmp_path: P
     assert not list(tmp_path.glob("made/*"))
 
 
+@pytest.mark.parametrize("option", ["half", "synthetic"])
+def test_a_check_makes_nothing(option: str) -> None:
+    with pytest.raises(CaseError, match="option --check: it makes no release; give it alone"):
+        package(check="x.zip", **{option: True})
+
+
 def test_weights_of_another_bundle_or_without_settings(source: Path, tmp_path: Path) -> None:
     weights = torch.load(source / "models/model.pt", weights_only=True)
     del weights["settings"]

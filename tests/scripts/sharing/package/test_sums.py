@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.sharing.package.sums import SUMS, digest, files_of, write_sums, wrong_sums, zipped
+from scripts.core.files import sha256
+from scripts.sharing.package.sums import SUMS, files_of, write_sums, wrong_sums, zipped
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_listed(folder: Path) -> None:
     assert files_of(folder) == ["README.md", "models/model.pt"]
     assert wrong_sums(folder) == []
-    assert digest(folder / "README.md") in (folder / SUMS).read_text()
+    assert sha256(folder / "README.md") in (folder / SUMS).read_text()
 
 
 def test_sha256sum_agrees(folder: Path) -> None:
