@@ -58,6 +58,15 @@ class Reliability:
     bins: tuple[tuple[float, float, int], ...]
     spearman: float
 
+    def row(self) -> dict[str, str]:
+        """Heading to text, for tables."""
+        return {
+            "AUROC": f"{self.auroc:.2f} ({self.auroc_low:.2f} to {self.auroc_high:.2f})",
+            "Brier": f"{self.brier:.3f} ({self.brier_of_share:.3f})",
+            "calibration error": f"{self.calibration_error:.3f}",
+            "Spearman": f"{self.spearman:.2f}",
+        }
+
 
 @dataclass(frozen=True)
 class Model:

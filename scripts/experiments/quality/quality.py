@@ -165,10 +165,7 @@ def _line(name: str, model: Model) -> dict[str, Any]:
         "DSC below": f"{model.threshold:.3f}",
         "cases": f"{model.below} of {model.cases}",
         "patients": model.patients,
-        "AUROC": f"{right.auroc:.2f} ({right.auroc_low:.2f} to {right.auroc_high:.2f})",
-        "Brier": f"{right.brier:.3f} ({right.brier_of_share:.3f})",
-        "calibration error": f"{right.calibration_error:.3f}",
-        "Spearman": f"{right.spearman:.2f}",
+        **right.row(),
         "signs": " ".join(model.features),
     }
 

@@ -99,11 +99,7 @@ def _held(quality: Quality, measured: Sequence[Measured], signs: dict[str, list[
         line = {"structure": name, "DSC below": f"{model.threshold:.3f}", "cases": f"{bad.sum()} of {len(known)}"}
         if 0 < bad.sum() < len(bad):
             patients = np.unique(np.array([row[2] for row in known], dtype=str), return_inverse=True)[1]
-            right = reliability(probability, bad, dsc, patients)
-            line["AUROC"] = f"{right.auroc:.2f} ({right.auroc_low:.2f} to {right.auroc_high:.2f})"
-            line["Brier"] = f"{right.brier:.3f} ({right.brier_of_share:.3f})"
-            line["calibration error"] = f"{right.calibration_error:.3f}"
-            line["Spearman"] = f"{right.spearman:.2f}"
+            line |= reliability(probability, bad, dsc, patients).row()
         else:
             line |= dict.fromkeys(("AUROC", "Brier", "calibration error", "Spearman"), "-")
         held.append(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -191,10 +191,9 @@ def _best(values: Values, name: str, metric: str, arms: Sequence[str]) -> set[st
     return {arm for arm, mean in known.items() if mean == wanted}
 
 
-def _cell(value: Value | None, metric: str, form: object, best: bool, stars: str | None) -> Cell:
+def _cell(value: Value | None, metric: str, form: Callable[[float, str], str], best: bool, stars: str | None) -> Cell:
     if value is None or math.isnan(value.mean):
         return Cell("-")
-    assert callable(form)
     return Cell(f"{form(value.mean, metric)} ± {form(value.sd, metric)}", best, stars or "")
 
 

@@ -20,7 +20,7 @@ from scripts.core.manifest import versions
 from scripts.core.tables import write_csv
 from scripts.experiments.evaluate import aggregate, significance
 from scripts.experiments.study import layouts
-from scripts.experiments.study.definition import OUT_OF_FOLD, Study
+from scripts.experiments.study.definition import Study
 from scripts.experiments.study.sets import name_of_set
 from scripts.experiments.study.trainings import PlannedArm
 from scripts.experiments.study.typeset import Cell, Table
@@ -230,6 +230,6 @@ def _write_page(
         "answers": said,
         "arms": arms,
         "tables": tables,
-        "about": f"Checkpoint: {study.checkpoint}. Primary set: {study.primary.in_set or OUT_OF_FOLD}. {about}.",
+        "about": f"Checkpoint: {study.checkpoint}. Primary set: {study.primary.in_set}. {about}.",
     }
     write_text(output / "report.html", environment.get_template("study.html").render(content))
