@@ -16,7 +16,7 @@ from scripts.core.dicom.rtstruct import read_rtstruct
 from scripts.core.dicom.seg import read_seg, segment_to_mask
 from scripts.core.dicom.source import read_source
 from scripts.core.files import write_nifti
-from scripts.sharing.contours.contours import contours, label_names
+from scripts.sharing.contours.contours import contours, label_names, write_contours
 from scripts.sharing.contours.place import RAS_TO_LPS, on_series
 
 SHAPE = (30, 26, 8)
@@ -77,6 +77,13 @@ def test_nothing_of_the_patient_is_printed(dicom: Any, tmp_path: Path, capfd: An
     out, err = capfd.readouterr()
     said = out + err + " ".join(str(w.message) for w in recwarn)
     assert not [word for word in ("Onlyone", "4711", "beyond", "Nachname") if word in said]
+
+
+def test_nothing_found_is_an_rtstruct_without_contours_and_no_seg(series: Any, tmp_path: Path) -> None:
+    source = read_source(series.files, "case")
+    nothing = np.zeros(source.shape, np.int32)
+    assert write_contours(tmp_path / "out", nothing, source, {1: "bladder"}) == [tmp_path / "out/rtstruct.dcm"]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["rtstruct.dcm"]
 
 
 def test_names_and_formats_are_the_users(series: Any, nifti: Path, tmp_path: Path) -> None:
