@@ -189,6 +189,15 @@ def test_a_stage_of_another_data_set_is_where_an_arm_starts(written, bundles, ma
     assert (out / "stages/fine/final.pt").is_file()
 
 
+def test_a_start_that_saw_the_fold_it_is_for_is_refused(written, bundles, capsys) -> None:
+    # trained on every fold but 0, it saw what the arm's folds 1 and 2 are scored on
+    written.content["stages"] = {"fine": {"bundle": "gynbtnet_finetune", "fold": 0, "configs": ["no_pretraining.json"]}}
+    written.content["arms"] = {"with": {"bundle": "gynbtnet_brachytherapy", "pretrained_from": "fine"}}
+    assert written.run() == 2
+    assert "they were trained on" in capsys.readouterr().err
+    assert not [name for name, _ in bundles.calls if name == "with"]
+
+
 def test_arms_with_training_sets_of_their_own_are_compared_on_what_is_held_out(
     written, bundles, capsys, make_cohort
 ) -> None:
