@@ -85,15 +85,33 @@ def made_by(folder: Path) -> MadeBy:
         raise CaseError(where, f"it is damaged ({type(error).__name__}: {error})", remedy) from error
 
 
+SUFFIXES = (".nii.gz", ".nii")
+# NAME is a case's or its image's: flat, as MONAI's `SaveImaged` names it, or of `segment`
+FORMS = ("{0}", "{0}_pred", "{0}/{0}_pred", "{0}/{0}", "{0}/label")
+
+
+def _candidates(folder: Path, case: Case) -> list[Path]:
+    names = dict.fromkeys((safe_name(case.name), image_stem(case.image)))
+    return [folder / f"{form.format(name)}{suffix}" for name in names for form in FORMS for suffix in SUFFIXES]
+
+
 def find_prediction(folder: Path, case: Case) -> Path | None:
     """Find a case's prediction: by case name, as MONAI's `SaveImaged` names it after the image, or of `segment`."""
-    for name in dict.fromkeys((safe_name(case.name), image_stem(case.image))):
-        for candidate in (name, f"{name}_pred", f"{name}/{name}_pred", f"{name}/{name}", f"{name}/label"):
-            for suffix in (".nii.gz", ".nii"):
-                path = folder / f"{candidate}{suffix}"
-                if path.is_file():
-                    return path
-    return None
+    return next((path for path in _candidates(folder, case) if path.is_file()), None)
+
+
+def unknown_predictions(folder: Path, cases: Sequence[Case]) -> list[Path]:
+    """Label maps in a folder where predictions are looked for that belong to none of the cases.
+
+    Args:
+        folder: of the predictions.
+        cases: of all sections of the datalist: one folder may hold them all.
+    """
+    known = {path for case in cases for path in _candidates(folder, case)}
+    found = [path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")]
+    for one in (place for place in folder.iterdir() if place.is_dir()):
+        found += [one / f"{name}{suffix}" for name in (f"{one.name}_pred", one.name, "label") for suffix in SUFFIXES]
+    return sorted(path for path in found if path not in known and path.is_file())
 
 
 def region(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:

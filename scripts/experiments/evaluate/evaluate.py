@@ -17,7 +17,7 @@ from scripts.core.datalist import SECTIONS, Case, Datalist, Patients, distinct_n
 from scripts.core.manifest import versions
 from scripts.core.page.page import Section
 from scripts.core.page.viewer import MOST
-from scripts.core.predictions import find_prediction
+from scripts.core.predictions import find_prediction, unknown_predictions
 from scripts.core.tables import text_table, write_csv
 from scripts.experiments.dose.section import dose_section
 from scripts.experiments.evaluate import aggregate, significance
@@ -103,6 +103,7 @@ def evaluate(
     folders, target = _models(predictions, compare), Path(str(output))
     trainings = training_folders(next(iter(folders.values())), training)
     missing = _check_folders(cases, folders, target)
+    ignored_files = _unknown(content, folders)
     fitted = None if quality is None else check_quality(quality, Path(predictions))
     # MONAI warns of an argument that MONAI itself passes
     warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
@@ -132,7 +133,7 @@ def evaluate(
     print(f"\n{text_table(lines, left=2)}\n\n{textwrap.fill(' '.join(said), 110)}")
     page = Content(
         content.name or Path(datalist).resolve().parent.name,
-        _about(content, section, folders, wanted, tolerance) | weights_of(trainings),
+        _about(content, section, folders, wanted, tolerance) | weights_of(trainings) | ignored_files,
         whole[name],
         summary,
         target_class(wanted),
@@ -280,6 +281,18 @@ def _remove_earlier(target: Path) -> None:
 
 def _write(file: Path, frame: pd.DataFrame) -> None:
     write_csv(file, [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")])
+
+
+def _unknown(datalist: Datalist, folders: Mapping[str, Path]) -> dict[str, str]:
+    """Say which label maps in the folders are of no case, so that a renamed one is not only found among the misses."""
+    said = []
+    for name, folder in folders.items():
+        extra = [path.relative_to(folder).as_posix() for path in unknown_predictions(folder, datalist.cases)]
+        if extra:
+            more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+            said.append(f"{name}: {', '.join(extra[:3])}{more}")
+            print(f"{folder}: not used, as no case of the datalist is called so: {', '.join(extra[:3])}{more}")
+    return {"not used, of no case": "; ".join(said)} if said else {}
 
 
 def _about(

@@ -10,7 +10,14 @@ import pytest
 from custom_networks import CaseError
 from scripts.core.datalist import Case
 from scripts.core.files import write_nifti
-from scripts.core.predictions import find_prediction, made_by, read_pair, region, write_made_by
+from scripts.core.predictions import (
+    find_prediction,
+    made_by,
+    read_pair,
+    region,
+    unknown_predictions,
+    write_made_by,
+)
 
 
 def test_predictions_are_found_by_case_and_as_monai_saves_them(tmp_path: Path) -> None:
@@ -29,6 +36,16 @@ def test_a_name_finds_nothing_outside_the_folder(tmp_path: Path) -> None:
     (tmp_path / "x.nii.gz").touch()
     for name in ("../x", str(tmp_path / "x"), "a/../../x"):
         assert find_prediction(folder, Case(name, {"image": "scan.nii.gz"})) is None
+
+
+def test_what_no_case_takes_is_unknown(tmp_path: Path) -> None:
+    cases = [Case("p1/t1", {"image": "images/scan.nii.gz"}), Case("p2", {"image": "images/other.nii"})]
+    taken = ("p1%2Ft1.nii.gz", "p2_pred.nii", "scan/scan_pred.nii.gz", "other/label.nii.gz")
+    for name in (*taken, "p3.nii.gz", "scans/scans_pred.nii.gz", "p4/label.nii", "scan/ct.nii.gz", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in unknown_predictions(tmp_path, cases)]
+    assert found == ["p3.nii.gz", "p4/label.nii", "scans/scans_pred.nii.gz"]
 
 
 def test_a_region_is_where_any_of_its_values_is() -> None:

@@ -172,3 +172,14 @@ def test_one_case_alone_and_all_equal(cohort: Any, capsys: pytest.CaptureFixture
     summary = cohort.table("summary.csv", "class", "metric").loc[("tumor", "dsc")]
     assert np.isnan(summary[["sd", "ci_low", "ci_high"]].astype(float)).all()
     assert "nan" not in capsys.readouterr().out
+
+
+def test_a_prediction_of_no_case_is_named(cohort: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cohort.run("--pictures", "0", "--viewer", "0") == 0
+    assert "is called so" not in capsys.readouterr().out
+    # the other section's are no strangers
+    cohort.edit(testing=cohort.cases()[1:], training=cohort.cases()[:1])
+    shutil.copy(cohort.folder / "pred/p1_t1.nii.gz", cohort.folder / "pred/p1-t1.nii.gz")
+    assert cohort.run("--pictures", "0", "--viewer", "0") == 0
+    assert "not used, as no case of the datalist is called so: p1-t1.nii.gz" in capsys.readouterr().out
+    assert "pred: p1-t1.nii.gz" in (cohort.folder / "out/report.html").read_text(encoding="utf-8")
