@@ -61,7 +61,7 @@ MEANT: dict[tuple[str, str], dict[str, set[str]]] = {
         "inference": TWO_STAGES | {"inferer#_target_", "inferer#contain", "postprocessing#transforms"},
         "multi_gpu_train": {"initialize"},
         "small": {"epochs", "val_interval"},
-        "demonstration": {"epochs", "val_interval"},
+        "demonstration": {"epochs"},
         "inference_trt": {"network"},  # the inferer calls each stage by itself
     },
 }

@@ -101,7 +101,7 @@ def demonstration_weights(
         datalist = _phantoms(folder, of.cohort, test, seed)
         started: dict[str, Any] = {"organ_weights": str(folder / "organ_pocketnet/final.pt")} if of.organ else {}
         started |= {"organ_source": "label"} if of.organ else {}
-        overrides = {"seed": seed, **started} | ({"epochs": epochs, "val_interval": epochs} if epochs else {})
+        overrides = {"seed": seed, **started} | ({"epochs": epochs} if epochs else {})
         training = _train(BUNDLES / name, datalist, folder / name, overrides, other_code)
         weights = _rounded(training.weights("final"))
         status |= _evaluated(BUNDLES / name, datalist, weights, of.classes)
