@@ -144,6 +144,8 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  (a return
     # MONAI speaks up for every process about a GPU decoder that nothing here asks for
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    # it names files that a verb moves to their place
+    logging.getLogger("monai.data.image_writer").setLevel(logging.WARNING)
     # MLflow would look up its telemetry host
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     words = sys.argv[1:] if arguments is None else arguments

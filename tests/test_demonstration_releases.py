@@ -93,7 +93,9 @@ def dice(folder: Path, label: Path, name: str) -> dict[str, float]:
     return {structure: float(2 * (a & b).sum() / (a.sum() + b.sum())) for structure, (a, b) in masks.items()}
 
 
-def test_the_readme_shows_contours_of_a_phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_shows_contours_of_a_phantom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The two commands as they stand, with the tumour release, on a phantom that it has not seen."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "releases").symlink_to(ROOT / "releases")
@@ -102,6 +104,9 @@ def test_the_readme_shows_contours_of_a_phantom(tmp_path: Path, monkeypatch: pyt
     assert [line.split()[0] for line in lines] == ["phantom", "segment"]
     for line in lines:
         assert scripts_main.main(shlex.split(line)) == 0
+    said = "".join(capfd.readouterr())
+    assert "trained on synthetic images alone: they are of no use for patients" in said
+    assert "INFO" not in said
     (label,) = (tmp_path / "phantom/labels").iterdir()
     (folder,) = (path for path in (tmp_path / "contours").iterdir() if path.is_dir())
     assert {path.name for path in folder.iterdir()} == {"label.nii.gz", "preview.png"}

@@ -94,6 +94,8 @@ class OpenBundle:
         self.dataset = parser.get_parsed_content("dataset")
         self.evaluator = parser.get_parsed_content("evaluator")
         self.settings = parser.get_parsed_content("used_settings", default={})
+        # whether weights in use say that they were trained on synthetic images alone; read now, while a zip is unpacked
+        self.synthetic = any(read_settings(path).get("synthetic") for path in self.weights)
         self._entropy: EntropyHandler | None = None
         if entropy:
             self._entropy = EntropyHandler(parser.get_parsed_content("network"))
@@ -109,11 +111,6 @@ class OpenBundle:
     def modality(self) -> str:
         """DICOM modality of the input."""
         return str(self.metadata["network_data_format"]["inputs"]["image"]["modality"])
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether weights in use say that they were trained on synthetic images alone."""
-        return any(read_settings(path).get("synthetic") for path in self.weights)
 
     def digests(self) -> list[str]:
         """sha256 of every file of weights."""

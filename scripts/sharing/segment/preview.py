@@ -14,7 +14,13 @@ TOO_MANY = 20
 
 
 def preview(
-    path: Path, image: np.ndarray, label: np.ndarray, affine: np.ndarray, labels: Mapping[int, str], modality: str
+    path: Path,
+    image: np.ndarray,
+    label: np.ndarray,
+    affine: np.ndarray,
+    labels: Mapping[int, str],
+    modality: str,
+    description: str,
 ) -> Path:
     """Draw the slice with most of the last label in it.
 
@@ -25,6 +31,7 @@ def preview(
         affine: 4x4 voxel-to-world matrix in RAS+ mm.
         labels: label value to name.
         modality: chooses the grey window.
+        description: of the contours, as in the DICOM series that hold them.
 
     Returns:
         The path.
@@ -46,7 +53,7 @@ def preview(
     axis = figure.add_axes((0.01, 0.01, 0.7, 0.93))
     axis.imshow(picture, aspect=aspect, interpolation="nearest")
     axis.axis("off")
-    figure.text(0.01, 0.955, "automatic, not approved; research only", fontsize=9)
+    figure.text(0.01, 0.955, f"{description}; research only", fontsize=9)
     handles = [Patch(color="#" + bytes(colours[value]).hex(), label=labels[value]) for value in shown]
     if handles:
         title = f"{len(present)} structures" if len(present) > TOO_MANY else None

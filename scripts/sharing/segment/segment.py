@@ -186,13 +186,13 @@ def _segment(
         for row in structures if maps else ():
             row["fold_agreement"] = agreed[row["structure"]]
     folder.mkdir(parents=True, exist_ok=True)
+    description = SYNTHETIC if opened.synthetic else DESCRIPTION
     if "nifti" in formats:
         shutil.copyfile(written, folder / "label.nii.gz")
     if given.source is not None:
         placed = on_series(scan.name, label, affine, given.source)
-        description = SYNTHETIC if opened.synthetic else DESCRIPTION
         write_contours(folder, placed, given.source, labels, formats, names, description=description)
-    preview(folder / "preview.png", given.array, label, affine, labels, opened.modality)
+    preview(folder / "preview.png", given.array, label, affine, labels, opened.modality, description)
     written.unlink()
     return {
         "scan": scan.name,

@@ -13,7 +13,7 @@ LABELS = {0: "background", 1: "organ", 2: "tumor"}
 
 def draw(path: Path, label: np.ndarray, affine: np.ndarray) -> np.ndarray:
     image = np.random.default_rng(0).normal(100, 5, label.shape)
-    pixels = matplotlib.image.imread(preview(path, image, label, affine, LABELS, "MR"))
+    pixels = matplotlib.image.imread(preview(path, image, label, affine, LABELS, "MR", "automatic"))
     return np.round(pixels[..., :3] * 255).astype(int)
 
 
